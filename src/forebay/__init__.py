@@ -1,0 +1,3 @@
+"""Forebay: a caching download accelerator service."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,216 @@
+"""Contracts between the rooms: what ``streaming`` and ``service`` ask of disk and network.
+
+``store`` and ``upstream`` fulfil them without knowing who asks; the fakes in ``tests/fakes``
+fulfil them too, and one conformance suite holds for every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Intervals, Window
+
+
+class Body(Protocol):
+    """A response body on its way to one client: an object, so that closing it always works."""
+
+    async def next_piece(self) -> Window | bytes | None:
+        """The next bytes in order, as a window of a file or as the bytes themselves.
+
+        Waits until there are some; None after the last. A window stays valid until the next
+        call or ``aclose``. Raises ``ForebayError`` when the body cannot be finished: whoever
+        sends it then drops the connection, so that the client sees a short body.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything. Idempotent, allowed at any moment, awaits nothing."""
+
+
+class UpstreamResponse(Protocol):
+    """A response whose head has come and whose body has not been read yet."""
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def url(self) -> str:
+        """The address that answered, after redirects."""
+
+    @property
+    def redirects(self) -> tuple[Head, ...]:
+        """The heads of the redirects that were followed, in order."""
+
+    @property
+    def framed(self) -> bool:
+        """Whether the end of the body can be proved (RFC 9112 §6.3): by Content-Length or by
+        the last chunk. A body that ends with the connection is not framed."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as sent (content codings stay), once only.
+
+        Raises ``UpstreamTimeout`` when silent for the stall time, ``UpstreamMisbehaved`` when
+        the body ends before its declared end or goes beyond it, ``UpstreamUnreachable`` on a
+        reset.
+        """
+
+
+class Upstream(Protocol):
+    """The network, as seen by those who fetch."""
+
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Ask, follow redirects, and give the final response once its head has come.
+
+        Leaving the block releases the connection whatever happened inside. Raises
+        ``UpstreamError`` or ``TargetForbidden``. Does not raise for 4xx and 5xx.
+        """
+
+
+class Draft(Protocol):
+    """Write access to the blob of one entry, held by the one transfer that fills it."""
+
+    @property
+    def entry(self) -> Entry:
+        """The entry as last written to the index."""
+
+    def open_reader(self) -> int:
+        """A new file descriptor for reading the blob; the caller closes it. Does not block."""
+
+    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+        """Write the pieces one behind the other from this position, off the event loop.
+
+        When it returns, any descriptor of the blob reads these bytes. Calls for different
+        places may overlap in time. Raises ``StoreFull`` or ``StoreError``.
+        """
+
+    async def checkpoint(self, coverage: Intervals) -> bool:
+        """Make the bytes durable, then let the index claim them. False if the entry was purged."""
+
+    async def commit(self, entry: Entry) -> bool:
+        """Make the bytes durable and the entry complete in one atomic step.
+
+        ``entry`` has this draft's ``entry_id``, ``complete`` true and its final head. False if
+        the entry was purged or replaced meanwhile; its bytes then live as long as descriptors do.
+        """
+
+    async def close(self) -> None:
+        """Give up writing; what the last checkpoint claims stays. Idempotent.
+
+        An entry with nothing covered, or whose length is unknown, is removed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries are meant; exactly one of these is set.
+
+    ``prefix`` is compared with the entry's name. ``everything`` means all.
+    """
+
+    key: str | None = None
+    prefix: str | None = None
+    mount: str | None = None
+    tag: str | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a purge took away, or with a dry run would take: objects, and bytes on disk."""
+
+    objects: int
+    size_bytes: int
+    entry_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One line of a listing. ``size_bytes`` is what the entry takes on disk."""
+
+    entry: Entry
+    size_bytes: int
+    last_used_time: float
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    """What the store holds now; ``limit_bytes`` is None where there is none.
+
+    ``healthy`` is false while the disk refuses work, ``trouble`` says why in a sentence.
+    """
+
+    objects: int
+    size_bytes: int
+    limit_bytes: int | None
+    free_bytes: int
+    evicted_objects: int
+    evicted_bytes: int
+    healthy: bool = True
+    trouble: str | None = None
+
+
+class Store(Protocol):
+    """The disk, as seen by those who look things up and keep them."""
+
+    async def find(self, key: str) -> tuple[Entry, ...]:
+        """Every variant stored under this primary key, newest first; empty if none.
+
+        Never raises: trouble with the index is reported by ``usage`` and means "none".
+        """
+
+    async def begin(self, entry: Entry, expected_bytes: int | None = None) -> Draft:
+        """A new blob and index row for this partial entry; room is made for what is expected.
+
+        It replaces, from now on, any entry of the same key and ``vary``. Raises ``StoreFull``
+        when no room can be made, ``StoreError`` on other trouble.
+        """
+
+    async def resume(self, entry: Entry) -> Draft:
+        """The draft of a partial entry, to write what it misses.
+
+        Raises ``EntryDamaged`` (and forgets the entry) when its blob is gone or too short.
+        """
+
+    def open_reader(self, entry: Entry) -> int:
+        """A file descriptor for reading this entry's blob; the caller closes it. Does not block
+        for long. Raises ``EntryDamaged`` when the file is missing or shorter than covered."""
+
+    async def refresh(self, entry: Entry) -> bool:
+        """Replace head and times of the stored entry with this ``entry_id`` (after a 304).
+        False if it is no longer there."""
+
+    async def forget(self, entry_id: str, key: str) -> None:
+        """Remove this entry if it is still there; readers' descriptors go on working."""
+
+    def touch(self, entry: Entry) -> None:
+        """Note a use, for eviction and listings. Buffered; costs nothing noticeable."""
+
+    async def remove(self, selection: Selection, *, dry_run: bool = False) -> Removed:
+        """Purge: entries are gone for new look-ups when this returns."""
+
+    def list(self, *, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """Every stored object whose name begins with ``prefix``, in no particular order."""
+
+    async def usage(self) -> StoreUsage: ...
+
+
+@dataclass(slots=True)
+class Reply:
+    """What ``service`` answers to one request: everything a response needs.
+
+    ``fields`` are final (Content-Length wherever it is known, Age, Cache-Status, Date …).
+    ``body`` is None where nothing follows the head (HEAD, 304, 204); whoever takes the reply
+    closes the body on every way out.
+    """
+
+    status: int
+    fields: Fields
+    body: Body | None
+    cache_status: CacheStatus
+    target_name: str = ""
+    length_bytes: int | None = None
+    """Bytes that the body will have, None where that is not known."""
+    reason: str = ""

@@ -1,0 +1,1 @@
+"""What each kind of client needs: pure rewriting and key rules."""

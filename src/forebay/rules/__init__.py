@@ -1,0 +1,1 @@
+"""What Forebay thinks: pure functions of plain values. No I/O, no clock, no asyncio."""

@@ -1,0 +1,1 @@
+"""What moves bytes: the tee, the transfer that fills an entry, and the readers of it."""
