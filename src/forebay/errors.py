@@ -9,6 +9,7 @@
         TargetForbidden        403  the address may not be fetched from here
         UnknownMount           404  no mount has this prefix
         LoopDetected           508  the request has been through here already
+        NotStored              504  only-if-cached, and nothing stored answers
       UpstreamError            the server we asked did not do its part
         UpstreamUnreachable    502  no connection, no name, refused, reset before a head
         UpstreamMisbehaved     502  an answer that breaks HTTP, or bytes that prove false
@@ -67,6 +68,10 @@ class UnknownMount(RequestError):
 
 class LoopDetected(RequestError):
     """The request came back to the service that sent it (RFC 9110 §7.6.3, RFC 5842 §7.2)."""
+
+
+class NotStored(RequestError):
+    """The client forbade going upstream, and nothing stored answers (RFC 9111 §5.2.1.7)."""
 
 
 class UpstreamError(ForebayError):

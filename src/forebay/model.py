@@ -228,6 +228,9 @@ class Target:
     """Request fields that go upstream with every fetch of this target, already in the key."""
     expected_digests: tuple[tuple[str, str], ...] = ()
     """(algorithm as in RFC 9530, lower-case hex) that the whole body must have."""
+    variant: str = ""
+    """What the target selects by beside its key: ``forwarded`` and ``expected_digests`` as one
+    text. Variants share a key, so that a purge of the URL takes them all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ fulfil them too, and one conformance suite holds for every implementation.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -214,3 +214,18 @@ class Reply:
     length_bytes: int | None = None
     """Bytes that the body will have, None where that is not known."""
     reason: str = ""
+
+
+class MirrorHealth(Protocol):
+    """What is remembered of mirrors; a URL stands for the server it names."""
+
+    def order(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """The same URLs, the best to ask next first."""
+
+    def note_success(self, url: str, rate_bytes_per_second: float | None = None) -> None: ...
+
+    def note_failure(self, url: str, retry_after_seconds: float | None = None) -> None:
+        """It failed, or asked to be left alone for that long."""
+
+    def using(self, url: str) -> AbstractContextManager[None]:
+        """Count a connection to it while the block runs."""

@@ -1,0 +1,166 @@
+"""A load generator that costs little itself: it throws every body away inside the kernel.
+
+``run`` starts it as a process of its own, so that its CPU time is not a server's and its
+interpreter lock nobody's. It speaks just enough HTTP/1.1: GET, kept connections, bodies with
+Content-Length.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_READ_BYTES = 1 << 20
+_HEAD_BYTES = 64 * 1024
+_SILENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``clients`` connections that fetch ``url``: once each, or again for ``seconds``."""
+
+    url: str
+    clients: int = 1
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What the clients saw. Times in seconds, counted from the common start."""
+
+    seconds: float = 0.0
+    body_bytes: int = 0
+    requests: int = 0
+    errors: list[str] = field(default_factory=list)
+    first_byte_seconds: list[float] = field(default_factory=list)
+    """For each client, when the first byte of its first body came."""
+    done_seconds: list[float] = field(default_factory=list)
+    """For each client, when its last response was whole."""
+
+
+def run(load: Load) -> Result:
+    """Make this load from a fresh process. Raises ``RuntimeError`` where a response was bad."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", json.dumps(asdict(load))],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    result = Result(**json.loads(done.stdout))
+    if result.errors:
+        raise RuntimeError(f"{load.url}: {result.errors[0]} ({len(result.errors)} such)")
+    return result
+
+
+class _Client:
+    """One connection; ``on_readable`` moves it on."""
+
+    def __init__(self, load: Load, result: Result, start: float) -> None:
+        parts = urlsplit(load.url)
+        assert parts.hostname is not None
+        self._load = load
+        self._result = result
+        self._start = start
+        self._head = bytearray()
+        self._left_bytes: int | None = None
+        self._saw_body = False
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        self._request = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+        self.socket = socket.create_connection((parts.hostname, parts.port or 80))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self) -> None:
+        self._head.clear()
+        self._left_bytes = None
+        self.socket.sendall(self._request)
+
+    def on_readable(self) -> bool:
+        """Take what is there; true while more is to come."""
+        if self._left_bytes is None:
+            return self._read_head()
+        # MSG_TRUNC lets the kernel drop the bytes of a TCP stream instead of copying them.
+        count = self.socket.recv_into(_BUFFER, min(self._left_bytes, _READ_BYTES), socket.MSG_TRUNC)
+        return self._took(count) if count else self._fail("the body ended early")
+
+    def _read_head(self) -> bool:
+        received = self.socket.recv(_HEAD_BYTES)
+        if not received:
+            return self._fail("no response")
+        self._head += received
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0:
+            return True
+        lines = bytes(self._head[:end]).lower().split(b"\r\n")
+        lengths = [line[15:] for line in lines if line.startswith(b"content-length:")]
+        if not lines[0].startswith(b"http/1.1 200") or len(lengths) != 1:
+            return self._fail(f"not a 200 with a length: {lines[0].decode('latin-1')}")
+        self._left_bytes = int(lengths[0])
+        return self._took(len(self._head) - end - 4)
+
+    def _took(self, count: int) -> bool:
+        assert self._left_bytes is not None
+        self._left_bytes -= count
+        self._result.body_bytes += count
+        if count and not self._saw_body:
+            self._saw_body = True
+            self._result.first_byte_seconds.append(time.perf_counter() - self._start)
+        return bool(self._left_bytes) or self._finished()
+
+    def _finished(self) -> bool:
+        self._result.requests += 1
+        now = time.perf_counter() - self._start
+        if self._load.seconds is not None and now < self._load.seconds:
+            self.ask()
+            return True
+        self._result.done_seconds.append(now)
+        return False
+
+    def _fail(self, reason: str) -> bool:
+        self._result.errors.append(reason)
+        return False
+
+
+_BUFFER = bytearray(_READ_BYTES)
+
+
+def _generate(load: Load) -> Result:
+    result = Result()
+    start = time.perf_counter()
+    clients = [_Client(load, result, start) for _ in range(load.clients)]
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.ask()
+        while selector.get_map():
+            ready = selector.select(_SILENCE_SECONDS)
+            if not ready:
+                result.errors.append(f"silence for {_SILENCE_SECONDS:.0f} s")
+                break
+            overdue = load.seconds is not None and time.perf_counter() - start > load.seconds
+            for key, _ in ready:
+                # A timed load is over when its time is, in the middle of whatever body.
+                if overdue or not key.data.on_readable():
+                    selector.unregister(key.fileobj)
+                    key.data.socket.close()
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry point of the child: a ``Load`` as JSON in, a ``Result`` as JSON out."""
+    print(json.dumps(asdict(_generate(Load(**json.loads(arguments[0]))))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,124 @@
+"""What was measured, for people (a table) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.servers import Server
+from bench.workloads import Case, Sample
+
+_GIB = 1 << 30
+_PLAIN_WIDTH = 150
+_CONGESTION_FILE = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+
+Rounds = Mapping[str, Sequence[Sample]]
+"""For each target its samples, one for each round."""
+
+
+def circumstances(servers: Sequence[Server]) -> dict[str, Any]:
+    """What a reader must know to make sense of the figures."""
+    return {
+        "kernel": platform.release(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "congestion control": _CONGESTION_FILE.read_text().strip(),
+        "settings": {server.name: server.settings for server in servers},
+    }
+
+
+def summary(case: Case, rounds: Rounds) -> list[dict[str, Any]]:
+    """One row for each target: median, ratio to the baseline with its spread, CPU, notes.
+
+    The ratio is taken within each round, so that a slow moment of the machine is in both.
+    """
+    base = [sample.value for sample in rounds[case.baseline]]
+    rows = []
+    for target, samples in rounds.items():
+        ratios = [sample.value / other for sample, other in zip(samples, base, strict=True)]
+        rows.append(
+            {
+                "case": case.name,
+                "unit": case.unit,
+                "target": target,
+                "median": statistics.median(sample.value for sample in samples),
+                "ratio": statistics.median(ratios),
+                "ratio_least": min(ratios),
+                "ratio_most": max(ratios),
+                "baseline": case.baseline,
+                "more_is_better": case.more_is_better,
+                "cpu_seconds_per_gib": _cpu_per_gib(samples),
+                "notes": _notes(samples),
+                "samples": [asdict(sample) for sample in samples],
+            }
+        )
+    return rows
+
+
+def show(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], rounds: int) -> None:
+    """Print the circumstances and the table."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    for name, value in told.items():
+        shown = value if not isinstance(value, Mapping) else ""
+        console.print(f"{name}: {shown}", highlight=False)
+        if isinstance(value, Mapping):
+            for key, text in value.items():
+                console.print(f"  {key}: {text}", highlight=False)
+    table = Table(title=f"Medians of {rounds} interleaved rounds; ratio to nginx (least to most)")
+    for title in ("case", "target"):
+        table.add_column(title, no_wrap=True)
+    for title in ("median", "ratio", "CPU s/GiB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("notes")
+    for row in rows:
+        table.add_row(
+            row["case"],
+            row["target"],
+            f"{row['median']:,.2f} {row['unit']}",
+            _ratio(row),
+            "" if row["cpu_seconds_per_gib"] is None else f"{row['cpu_seconds_per_gib']:.2f}",
+            "\n".join(f"{name} {value:.2f}" for name, value in row["notes"].items()),
+        )
+    console.print(table)
+
+
+def write(
+    path: Path, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], rounds: int
+) -> None:
+    """The same, with every sample, as JSON."""
+    document = {"circumstances": told, "rounds": rounds, "results": rows}
+    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    if row["target"] == row["baseline"]:
+        return "1"
+    word = "" if row["more_is_better"] else ", less is better"
+    return f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f}{word})"
+
+
+def _cpu_per_gib(samples: Sequence[Sample]) -> float | None:
+    spent = [
+        sample.cpu_seconds / (sample.body_bytes / _GIB)
+        for sample in samples
+        if sample.cpu_seconds is not None and sample.body_bytes
+    ]
+    return statistics.median(spent) if spent else None
+
+
+def _notes(samples: Sequence[Sample]) -> dict[str, float]:
+    return {
+        name: statistics.median(sample.notes[name] for sample in samples)
+        for name in samples[0].notes
+    }

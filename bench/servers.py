@@ -1,0 +1,242 @@
+"""Starting and stopping what is measured: origins, nginx as a peer, Forebay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_BLOCK_BYTES = 1 << 20
+MIB = 1 << 20
+
+FILES = {"large": 256 * MIB, "medium": 64 * MIB, "small": 10 * 1024}
+"""What the origin has, by name and size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: where it answers, its first process, and the settings worth showing."""
+
+    name: str
+    port: int
+    pid: int
+    settings: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process and its children so far."""
+        return sum(_cpu_seconds(pid) for pid in _tree(self.pid))
+
+
+def find_nginx() -> str | None:
+    """The nginx on this machine; Debian keeps it where ordinary users do not look."""
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def make_files(root: Path) -> None:
+    """The origin's files, of bytes that do not compress."""
+    root.mkdir(parents=True)
+    block = os.urandom(_BLOCK_BYTES)
+    for name, size_bytes in FILES.items():
+        with (root / name).open("wb") as file:
+            for _ in range(size_bytes // _BLOCK_BYTES):
+                file.write(block)
+            file.write(block[: size_bytes % _BLOCK_BYTES])
+
+
+@contextlib.contextmanager
+def nginx_origin(nginx: str, directory: Path) -> Iterator[Server]:
+    """Static files with sendfile; each response is a line of ``directory/access.log``."""
+    port = free_port()
+    make_files(directory / "files")
+    config = _NGINX.format(
+        **_nginx_values(directory),
+        http=f"""
+    log_format bodies '$request_uri $status $body_bytes_sent';
+    access_log {directory}/access.log bodies;
+    server {{
+        listen 127.0.0.1:{port};
+        root {directory}/files;
+        add_header Cache-Control "max-age=86400";
+    }}""",
+    )
+    with _nginx(nginx, directory, config, "origin", port, "static files, sendfile") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
+    """``proxy_cache`` with a lock, one location for each origin: ``/<origin>/path``."""
+    port = free_port()
+    upstreams = "".join(
+        f"upstream {name} {{ server 127.0.0.1:{origin.port}; keepalive 64; }}\n"
+        for name, origin in origins.items()
+    )
+    locations = "".join(f"location /{name}/ {{ proxy_pass http://{name}/; }}\n" for name in origins)
+    config = _NGINX.format(
+        **_nginx_values(directory),
+        http=f"""
+    {upstreams}
+    access_log off;
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:10m max_size=20g
+                     inactive=1d use_temp_path=off;
+    open_file_cache max=1000 inactive=60s;
+    server {{
+        listen 127.0.0.1:{port};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_buffer_size 64k;
+        proxy_buffers 32 64k;
+        proxy_busy_buffers_size 512k;
+        proxy_temp_file_write_size 1m;
+        proxy_cache bench;
+        proxy_cache_lock on;
+        proxy_cache_lock_timeout 120s;
+        proxy_cache_lock_age 120s;
+        {locations}
+    }}""",
+    )
+    shown = "1 worker, sendfile, tcp_nopush, proxy_cache with lock, buffers 32 64k, open_file_cache"
+    with _nginx(nginx, directory, config, "nginx", port, shown) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def forebay(directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
+    """``forebay serve`` with its defaults; loopback and the origins' ports are opened."""
+    port = free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
+    environment |= {
+        "FOREBAY_UPSTREAM__ALLOW_NETWORKS": '["127.0.0.0/8"]',
+        "FOREBAY_UPSTREAM__ALLOW_PORTS": json.dumps([o.port for o in origins.values()]),
+        "FOREBAY_SERVER__LOG_LEVEL": "warning",
+    }
+    program = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
+    command = [*program, f"--cache-dir={directory / 'cache'}"]
+    with _process(command, directory, environment) as process:
+        _wait_for(port, process)
+        yield Server("forebay", port, process.pid, "1 worker, defaults, log_level warning")
+
+
+@contextlib.contextmanager
+def paced_origin(directory: Path, size_bytes: int, rate_bytes_per_second: int) -> Iterator[Server]:
+    """An origin that paces each connection to this rate."""
+    port = free_port()
+    numbers = [str(number) for number in (port, size_bytes, rate_bytes_per_second)]
+    command = [sys.executable, "-m", "bench.paced", *numbers]
+    with _process(command, directory, cwd=Path(__file__).parent.parent) as process:
+        _wait_for(port, process)
+        yield Server("paced", port, process.pid, f"{rate_bytes_per_second} B/s a connection")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+_NGINX = """
+{user}
+worker_processes 1;
+daemon off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    sendfile on;
+    tcp_nopush on;
+    keepalive_timeout 75s;
+    keepalive_requests 1000000000;
+    client_body_temp_path {directory}/t1;
+    proxy_temp_path {directory}/t2;
+    fastcgi_temp_path {directory}/t3;
+    uwsgi_temp_path {directory}/t4;
+    scgi_temp_path {directory}/t5;
+    {http}
+}}
+"""
+
+
+def _nginx_values(directory: Path) -> dict[str, object]:
+    # Workers of a root's nginx would otherwise be nobody, who may not look into our directory.
+    return {"directory": directory, "user": "user root;" if os.geteuid() == 0 else ""}
+
+
+@contextlib.contextmanager
+def _nginx(
+    program: str, directory: Path, config: str, name: str, port: int, shown: str
+) -> Iterator[Server]:
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "nginx.conf"
+    file.write_text(config)
+    command = [program, "-c", str(file), "-p", str(directory), "-e", str(directory / "error.log")]
+    with _process(command, directory) as process:
+        _wait_for(port, process)
+        yield Server(name, port, process.pid, shown)
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str],
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command while the block runs; its output goes to ``directory/output.log``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "output.log").open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, cwd=cwd or directory
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with status {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args!r} does not listen on port {port}")
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(FileNotFoundError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from _tree(int(child))
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return 0.0
+    # The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND

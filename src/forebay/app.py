@@ -1,0 +1,100 @@
+"""Wiring: settings become objects, objects become the ASGI application.
+
+``create_app`` is what ``forebay serve`` calls. ``uvicorn forebay.app:app`` works too, reads
+``FOREBAY_…`` variables and the file named by ``FOREBAY_CONFIG``, and sends files by the plain
+ASGI path unless ``--http forebay.web.protocol:ForebayHttpProtocol`` is given.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from typing import Any
+
+from forebay.service import Service
+from forebay.settings import Settings, load
+from forebay.store.disk import DiskStore
+from forebay.streaming.crew import Surroundings
+from forebay.streaming.pace import Slots
+from forebay.upstream.client import HttpxUpstream
+from forebay.upstream.guard import Guard
+from forebay.upstream.mirrors import Mirrors
+from forebay.web.application import make_app
+from forebay.web.asgi import App
+
+
+def create_app(settings: Settings) -> App:
+    """The whole service as one ASGI application; its lifespan opens and closes everything."""
+    pseudonym = f"forebay-{secrets.token_hex(4)}"
+    guard = _guard(settings)
+    upstream = HttpxUpstream(
+        guard=guard,
+        connect_timeout_seconds=settings.upstream.connect_timeout,
+        stall_timeout_seconds=settings.upstream.stall_timeout,
+        max_connections=settings.upstream.max_connections,
+        via=pseudonym,
+    )
+    store = DiskStore(
+        settings.cache.dir,
+        max_size_bytes=settings.cache.max_size,
+        min_free_bytes=settings.cache.min_free,
+        shared=settings.server.workers > 1,
+    )
+    mirrors = Mirrors()
+    around = Surroundings(
+        upstream=upstream,
+        health=mirrors,
+        slots=Slots(settings.upstream.max_connections, settings.upstream.max_connections_per_host),
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+    mounts = settings.mount_table()
+    service = Service(
+        store=store,
+        around=around,
+        mounts=mounts,
+        pseudonym=pseudonym,
+        mirror_views=mirrors.view,
+    )
+    return make_app(
+        service,
+        token=_token(settings),
+        startup=[store.open],
+        shutdown=[service.close, upstream.aclose, store.close],
+        landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
+    )
+
+
+def _guard(settings: Settings) -> Guard:
+    upstream = settings.upstream
+    guard = Guard(
+        allow_hosts=upstream.allow_hosts,
+        allow_networks=tuple(str(network) for network in upstream.allow_networks),
+        allow_ports=upstream.allow_ports,
+    )
+    for address in _addresses(settings.server.host):
+        guard.note_listening(address, settings.server.port)
+    return guard
+
+
+def _addresses(host: str) -> set[str]:
+    """The addresses that this name of ours stands for, once and at start."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return {str(address[0]) for *_, address in found}
+
+
+def _token(settings: Settings) -> str:
+    token = settings.admin_token(create=True)
+    if token is None:
+        raise ValueError(f"There is no admin token in {settings.token_path}.")
+    return token.get_secret_value()
+
+
+def __getattr__(name: str) -> Any:
+    """``app``, made when it is first asked for: importing this module opens nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    application = create_app(load())
+    globals()["app"] = application
+    return application

@@ -1,0 +1,122 @@
+"""Running uvicorn in this process or in workers, on a socket that listens already."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from typing import Any
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from forebay.app import create_app
+from forebay.cli.banner import banner
+from forebay.cli.common import fail
+from forebay.settings import Settings
+from forebay.web.limits import DoorLimits
+from forebay.web.protocol import protocol_with
+
+WORKER_APPLICATION = "forebay.app:app"
+WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
+
+
+def door_limits(settings: Settings) -> DoorLimits:
+    """What one connection may cost, as ``[server]`` has it."""
+    server = settings.server
+    return DoorLimits(
+        max_head_bytes=server.max_header_bytes,
+        head_seconds=server.head_timeout,
+        stall_seconds=server.client_stall_timeout,
+        body_stall_seconds=server.client_stall_timeout,
+    )
+
+
+def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvicorn.Config:
+    server = settings.server
+    return uvicorn.Config(
+        application,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        workers=server.workers,
+        backlog=server.backlog,
+        timeout_keep_alive=int(server.idle_timeout),
+        timeout_graceful_shutdown=int(server.stop_timeout),
+        # Date and Server are the upstream's; the log line is our own; and X-Forwarded-For is
+        # anyone's invention until a proxy in front is configured.
+        date_header=False,
+        server_header=False,
+        access_log=False,
+        proxy_headers=False,
+        log_config=log_config(server.log_level),
+    )
+
+
+def log_config(level: str) -> dict[str, Any]:
+    """Lines for a person: time, level, message. uvicorn is heard when something is wrong."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "plain": {
+                "format": "%(asctime)s %(levelname)-7s %(message)s",
+                "datefmt": "%Y-%m-%d %H:%M:%S",
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {
+            "forebay": {"level": level.upper()},
+            "uvicorn": {"level": "DEBUG" if level == "debug" else "WARNING"},
+        },
+    }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and when it begins to stop."""
+
+    def __init__(self, config: uvicorn.Config, text: str, stop_timeout_seconds: float) -> None:
+        super().__init__(config)
+        self._text = text
+        self._stop_timeout_seconds = stop_timeout_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _say(self._text)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.tasks:
+            _say(
+                f"Stopping: {len(self.server_state.tasks)} responses may take up to "
+                f"{self._stop_timeout_seconds:.0f} s more; Ctrl-C cuts them."
+            )
+        await super().shutdown(sockets)
+        _say("Stopped.")
+
+
+def run_here(settings: Settings, listener: socket.socket) -> None:
+    try:
+        application = create_app(settings)
+    except (OSError, ValueError) as error:
+        fail(f"Forebay cannot start: {error}.")
+    config = _uvicorn_config(settings, application, protocol_with(door_limits(settings)))
+    _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=[listener])
+
+
+def run_workers(settings: Settings, listener: socket.socket) -> None:
+    config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
+    supervisor = Multiprocess(config, sockets=[listener])
+    _say(banner(settings))
+    supervisor.run()
+    _say("Stopped.")
+    if any(process.exitcode not in {0, -signal.SIGTERM} for process in supervisor.processes):
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,19 @@
+"""What a worker process of ``forebay serve --workers`` imports by name.
+
+A worker is told names and not objects; it reads the settings again from the environment that
+its parent prepared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay.cli.server import door_limits
+from forebay.settings import load
+from forebay.web.protocol import protocol_with
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Protocol":
+        raise AttributeError(name)
+    return protocol_with(door_limits(load()))

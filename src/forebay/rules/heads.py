@@ -1,0 +1,142 @@
+"""Which fields go on, to a client or upstream, and how our own are added (RFC 9110 §7.6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from forebay.model import CacheStatus, Fields, Head
+from forebay.rules.cache_status import CACHE_NAME, format_cache_status
+from forebay.rules.content_range import content_range_of
+from forebay.rules.dates import format_http_date, parse_http_date
+from forebay.rules.fields import DELTA_MAX_SECONDS, connection_specific, list_members, single
+
+COOKIE_FIELDS: Final = frozenset({"set-cookie", "set-cookie2"})
+
+PROXY_FIELDS: Final = frozenset(
+    {"proxy-authenticate", "proxy-authentication-info", "proxy-authorization"}
+)
+"""Between a client and its proxy; never stored (RFC 9111 §3.1)."""
+
+SERVER_ORDERS: Final = frozenset(
+    {
+        "x-accel-buffering",
+        "x-accel-charset",
+        "x-accel-expires",
+        "x-accel-limit-rate",
+        "x-accel-redirect",
+        "x-lighttpd-send-file",
+        "x-sendfile",
+        "x-sendfile2",
+    }
+)
+"""What a server in front of us would take for orders of ours, to send files of its own."""
+
+ORIGIN_WIDE_FIELDS: Final = frozenset(
+    {
+        "accept-ch",
+        "alt-svc",
+        "alternate-protocol",
+        "clear-site-data",
+        "critical-ch",
+        "expect-ct",
+        "nel",
+        "origin-agent-cluster",
+        "public-key-pins",
+        "public-key-pins-report-only",
+        "report-to",
+        "reporting-endpoints",
+        "service-worker-allowed",
+        "strict-transport-security",
+    }
+)
+"""What a browser applies to a whole origin, and so, behind a shared one, to every upstream."""
+
+
+def fields_to_pass(head: Head, *, cookies: bool = True, own_origin: bool = False) -> Fields:
+    """The fields of a response that goes straight through to its one client.
+
+    Without those of the connection, and without what speaks for our whole origin or to the
+    server in front, unless the mount has an origin of its own. ``cookies`` is false where
+    upstreams that do not trust each other share our origin.
+    """
+    gone = connection_specific(head.fields) | PROXY_FIELDS | SERVER_ORDERS | {"warning"}
+    if not own_origin:
+        gone |= ORIGIN_WIDE_FIELDS
+        if not cookies:
+            gone |= COOKIE_FIELDS
+    return head.fields.without(*gone)
+
+
+def fields_to_forward(fields: Fields) -> Fields:
+    """The fields of a request that goes straight through to upstream (RFC 9110 §7.6.1).
+
+    Host and Content-Length are left out, too: whoever sends the request sets them from what is
+    really sent. Expect is answered on this side.
+    """
+    gone = connection_specific(fields) | PROXY_FIELDS | {"host", "content-length", "expect"}
+    return fields.without(*gone)
+
+
+def with_via(fields: Fields, pseudonym: str = CACHE_NAME, version: str = "1.1") -> Fields:
+    """The fields with our member at the end of Via (RFC 9110 §7.6.3).
+
+    ``version`` is that of the message as it was received.
+    """
+    return fields.with_line("via", f"{version} {pseudonym}")
+
+
+def went_through(fields: Fields, pseudonym: str) -> bool:
+    """Whether Via names this recipient already: a loop (RFC 9110 §7.6.3; then 508)."""
+    wanted = pseudonym.lower()
+    for member in list_members(fields, "via"):
+        words = member.split()
+        if len(words) > 1 and words[1].lower() == wanted:
+            return True
+    return False
+
+
+def as_complete_head(head_206: Head) -> Head:
+    """The head that a 200 would have had in place of this 206 (RFC 9110 §15.3.7.3).
+
+    Content-Length is the complete length where Content-Range tells it. What is about the
+    part's octets (Content-Range, Content-Digest, Content-MD5) is gone.
+    """
+    part = content_range_of(head_206)
+    fields = head_206.fields.without(
+        "content-range", "content-length", "content-digest", "content-md5"
+    )
+    if part is not None and part.complete_length is not None:
+        fields = fields.with_field("content-length", str(part.complete_length))
+    return Head(200, fields, "OK")
+
+
+def response_fields(
+    fields: Fields,
+    cache_status: CacheStatus,
+    *,
+    now: float,
+    age_seconds: float | None = None,
+    accept_ranges: bool = True,
+) -> Fields:
+    """The fields a client gets, made from those of an entry or of a passing response.
+
+    Date stays upstream's and is ``now`` only where missing; ``age_seconds`` is set for every
+    answer from the store (RFC 9111 §4), and None leaves upstream's own Age. Cache-Status and
+    Via get our member behind those of others. Framing fields are the caller's to set.
+    """
+    finished = fields.without(*connection_specific(fields), "warning")
+    date = single(finished, "date")
+    if date is None or parse_http_date(date) is None:
+        finished = finished.with_field("date", format_http_date(now))
+    if age_seconds is not None:
+        finished = finished.with_field("age", format_age(age_seconds))
+    if accept_ranges:
+        finished = finished.with_field("accept-ranges", "bytes")
+    finished = with_via(finished)
+    return finished.with_line("cache-status", format_cache_status(cache_status))
+
+
+def format_age(age_seconds: float) -> str:
+    """Age as whole seconds, fractions cut off (RFC 9111 §5.1)."""
+    return str(min(max(math.floor(age_seconds), 0), DELTA_MAX_SECONDS))

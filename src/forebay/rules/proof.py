@@ -1,0 +1,120 @@
+"""Whether an answer to our range request brings bytes of the representation we are filling.
+
+Everything that cannot be proved is refused: never is a byte of one representation put beside
+one of another (RFC 9110 §13.1.5, §14.4; RFC 9111 §3.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from forebay.model import Head, Identity, Interval
+from forebay.rules.content_range import content_range_of
+from forebay.rules.dates import parse_http_date
+from forebay.rules.fields import content_length, entity_tag_of, parse_digits, single
+from forebay.rules.validation import identity_of, same_identity
+
+MAX_RETRY_AFTER_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The body holds these bytes of our representation, the asked start first.
+
+    ``whole`` says that it is the complete representation, from byte 0, because the upstream
+    ignored the range.
+    """
+
+    interval: Interval
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The upstream's representation is another one now."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """The answer brings nothing, and proves nothing about the representation."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The upstream asks for fewer requests: 429 or 503, with Retry-After where it said so."""
+
+    retry_after_seconds: float | None
+
+
+Verdict: TypeAlias = Proven | Changed | Unusable | Busy
+
+
+def prove(
+    answer: Head, asked: Interval, ours: Head, identity: Identity, which: frozenset[str], now: float
+) -> Verdict:
+    """What this answer to a request for ``asked`` is worth.
+
+    ``ours`` and ``identity`` are of the representation being filled; ``which`` are the parts of
+    an identity that count (``TransferPolicy.identity``); ``now`` is for a Retry-After date.
+    """
+    # 1. A server that is overloaded says nothing about the representation.
+    if answer.status in (429, 503):
+        return Busy(retry_after_seconds(answer, now))
+    # 2. 416: the range lies beyond an end that has moved. 412 is the same to If-Match.
+    if answer.status in (412, 416):
+        return Changed(f"upstream answered {answer.status} to a range that was there before")
+    if answer.status not in (200, 206):
+        return Unusable(f"upstream answered {answer.status} to a range request")
+    # 3. A different coding is a different representation (RFC 9110 §8.4).
+    if answer.fields.combined("content-encoding") != ours.fields.combined("content-encoding"):
+        return Changed("the content coding differs")
+    theirs = identity_of(answer)
+    if answer.status == 200:
+        if not same_identity(identity, theirs, which):
+            return Changed("the validators or the length differ")
+        return Proven(Interval(0, asked.stop), whole=True)
+    # 4. A 206 must say which part it is, begin where we asked, and not go beyond.
+    part = content_range_of(answer)
+    if part is None:
+        return Unusable("a 206 came without one certain Content-Range")
+    if part.complete_length != identity.length_bytes:
+        return Changed("the complete length differs")
+    if not same_identity(identity, theirs, which):
+        return Changed("the validators differ")
+    if part.start != asked.start or part.stop > asked.stop:
+        return Unusable("a 206 brought another range than was asked for")
+    declared = content_length(answer.fields)
+    if declared is not None and declared != part.interval.length_bytes:
+        return Unusable("a 206 has another length than its Content-Range")
+    return Proven(part.interval)
+
+
+def joining_validator(head: Head) -> str | None:
+    """The If-Range value under which bytes of two responses may be joined, or None.
+
+    A strong entity tag, or a Last-Modified that is a minute older than the response's Date,
+    and so cannot stand for two representations of one second (RFC 9110 §8.8.2.2, §13.1.5).
+    """
+    tag = entity_tag_of(head.fields)
+    if tag is not None:
+        return str(tag) if tag.is_strong else None
+    modified, date = single(head.fields, "last-modified"), single(head.fields, "date")
+    at, now = parse_http_date(modified or ""), parse_http_date(date or "")
+    return modified if at is not None and now is not None and now - at >= 60 else None
+
+
+def retry_after_seconds(answer: Head, now: float) -> float | None:
+    """Retry-After in seconds from now, bounded (RFC 9110 §10.2.3); None where there is none."""
+    value = single(answer.fields, "retry-after")
+    if value is None:
+        return None
+    seconds = parse_digits(value, MAX_RETRY_AFTER_SECONDS)
+    if seconds is not None:
+        return float(min(seconds, MAX_RETRY_AFTER_SECONDS))
+    date = parse_http_date(value)
+    return None if date is None else min(max(date - now, 0.0), MAX_RETRY_AFTER_SECONDS)

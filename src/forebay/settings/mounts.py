@@ -1,0 +1,278 @@
+"""``[defaults]`` and ``[[mounts]]``: named ways in, and the policy of each.
+
+A key that a mount sets goes before ``[defaults]``, which goes before what ``forebay.model``
+says; each key is one attribute of ``model.Policy``, ``model.TransferPolicy`` or ``model.Mount``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer, model_validator
+
+from forebay.model import Mount, Policy, TransferPolicy, WhenAlone
+from forebay.settings.kinds import (
+    BaseUrl,
+    Duration,
+    FieldName,
+    ForwardedField,
+    Host,
+    Listed,
+    OptionalDuration,
+    Pattern,
+    Size,
+    Table,
+)
+
+URL_MOUNT_NAME = "url"
+RESERVED_SEGMENTS = frozenset({"-", "healthz", "livez", "readyz", "metrics", "http:", "https:"})
+"""First path segments that are Forebay's own or begin an address in the path."""
+
+Preset = Literal["generic", "immutable"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
+_PREFIX = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]+/)*")
+_IMMUTABLE_EVERYWHERE = (".*",)
+
+_POLICY_KEYS = {
+    "ttl": "default_ttl_seconds",
+    "force_ttl": "force_ttl_seconds",
+    "immutable": "immutable_patterns",
+    "ttl_patterns": "ttl_patterns",
+    "heuristic_fraction": "heuristic_fraction",
+    "heuristic_max": "heuristic_max_seconds",
+    "negative_ttl": "negative_ttl_seconds",
+    "stale_if_error": "stale_if_error_seconds",
+    "stale_while_revalidate": "stale_while_revalidate_seconds",
+    "share_authorized": "share_authorized",
+    "ignore_vary": "ignore_vary",
+    "ignore_cache_control": "ignore_cache_control",
+    "obey_targeted": "obey_targeted",
+    "drop_query": "drop_query",
+}
+_TRANSFER_KEYS = {
+    "max_segments": "max_segments",
+    "min_segment": "min_segment_bytes",
+    "read_ahead": "read_ahead_bytes",
+    "complete_ranges": "complete_ranges",
+    "when_alone": "when_alone",
+    "finish_share": "finish_share",
+    "finish_bytes": "finish_bytes",
+    "max_tries": "max_tries",
+    "identity": "identity",
+}
+_MODEL_POLICY = Policy()
+_MODEL_TRANSFER = TransferPolicy()
+
+
+class PolicyKeys(Table):
+    """Keys that `[defaults]` and each mount may set; a mount's own go first."""
+
+    ttl: OptionalDuration = _MODEL_POLICY.default_ttl_seconds
+    """How long an answer is fresh when its upstream does not say. `none` leaves it to a tenth
+    of its age, as RFC 9111 suggests."""
+
+    force_ttl: OptionalDuration = _MODEL_POLICY.force_ttl_seconds
+    """How long an answer is fresh whatever its upstream says; its `no-store`, `private` and
+    `Set-Cookie` still count. `none` follows the upstream."""
+
+    immutable: Annotated[tuple[Pattern, ...], Listed] = _MODEL_POLICY.immutable_patterns
+    """Regular expressions over path and query below the mount; what one of them matches in full
+    never goes stale."""
+
+    ttl_patterns: tuple[tuple[Pattern, Duration], ...] = _MODEL_POLICY.ttl_patterns
+    """Pairs of a regular expression and a duration; the first that matches path and query in
+    full says how long the answer is fresh."""
+
+    heuristic_fraction: Fraction = _MODEL_POLICY.heuristic_fraction
+    """The share of an answer's age since Last-Modified for which it counts as fresh when nobody
+    says. (RFC 9111 §4.2.2 names 10 %, Squid uses 20 %.)"""
+
+    heuristic_max: Duration = _MODEL_POLICY.heuristic_max_seconds
+    """The most that the guess above may come to. (Squid 3 days, Varnish 2 minutes for all.)"""
+
+    negative_ttl: Duration = _MODEL_POLICY.negative_ttl_seconds
+    """How long a 404 or 410 without a lifetime of its own is kept; `0s` keeps none. (Squid 0,
+    nginx none unless told.)"""
+
+    stale_if_error: Duration = _MODEL_POLICY.stale_if_error_seconds
+    """For how long after its time an answer may still be given while the upstream is broken."""
+
+    stale_while_revalidate: Duration = _MODEL_POLICY.stale_while_revalidate_seconds
+    """For how long after its time an answer may be given at once, and checked behind it.
+    (Varnish calls it grace: 10s.)"""
+
+    share_authorized: bool = _MODEL_POLICY.share_authorized
+    """Whether what a client got with credentials may be given to others although the upstream
+    does not say so. Only for upstreams at which everybody may read everything."""
+
+    ignore_vary: Annotated[tuple[FieldName, ...], Listed] = _MODEL_POLICY.ignore_vary
+    """Fields in the upstream's Vary that are not to make a difference."""
+
+    ignore_cache_control: bool = _MODEL_POLICY.ignore_cache_control
+    """Whether the upstream's Cache-Control and Expires are taken as absent."""
+
+    obey_targeted: bool = _MODEL_POLICY.obey_targeted
+    """Whether CDN-Cache-Control goes before Cache-Control (RFC 9213)."""
+
+    drop_query: Annotated[tuple[str, ...], Listed] = _MODEL_POLICY.drop_query
+    """Query parameters that do not tell objects apart; `*` means all of them. They are still
+    sent upstream. Never name a signature here where signed addresses protect something."""
+
+    max_segments: int = Field(default=_MODEL_TRANSFER.max_segments, ge=1, le=64)
+    """Upstream connections that may work on one object at once; `1` turns parallel ranges off.
+    (aria2 5, at most 16 to a server.)"""
+
+    min_segment: Size = Field(default=_MODEL_TRANSFER.min_segment_bytes, ge=1)
+    """What is missing is not split into pieces smaller than this. (aria2 20 MiB.)"""
+
+    read_ahead: Size = _MODEL_TRANSFER.read_ahead_bytes
+    """What a range request brings beyond what it asked for."""
+
+    complete_ranges: bool = _MODEL_TRANSFER.complete_ranges
+    """Whether the rest of an object is fetched behind a range request."""
+
+    when_alone: WhenAlone = _MODEL_TRANSFER.when_alone
+    """What becomes of a download when its last client leaves: `finish`, `stop`, or
+    `finish-if-near`. (nginx stops unless told, Varnish finishes, Squid finishes if near.)"""
+
+    finish_share: Fraction = _MODEL_TRANSFER.finish_share
+    """The share from which `finish-if-near` finishes. (Squid 95 %.)"""
+
+    finish_bytes: Size = _MODEL_TRANSFER.finish_bytes
+    """The rest below which `finish-if-near` finishes. (Squid 16 KB.)"""
+
+    max_tries: int = Field(default=_MODEL_TRANSFER.max_tries, ge=1, le=100)
+    """Tries without one byte of progress before a download fails. (curl 1, aria2 5, wget 20.)"""
+
+    identity: Annotated[
+        frozenset[Literal["etag", "last-modified", "length"]],
+        PlainSerializer(sorted, when_used="json"),
+    ] = Field(default=frozenset({"etag", "last-modified", "length"}), min_length=1)
+    """What must agree between two responses for their bytes to be joined. Leave out `etag` for
+    mirrors whose entity tags differ."""
+
+    forward: Annotated[tuple[ForwardedField, ...], Listed] = ("accept",)
+    """Request fields that go to the upstream, and so tell objects apart."""
+
+
+class Defaults(PolicyKeys):
+    """Policy of every mount that does not say otherwise, and of URL-in-path."""
+
+    url_in_path: bool = True
+    """Whether `/https://host/path` and `/-/fetch?url=` are ways in."""
+
+
+class MountTable(PolicyKeys):
+    """A named way in: a path or host of ours that stands for one or more upstreams."""
+
+    name: str
+    """Letters, digits, `.`, `_`, `~` and `-`. Listings, metrics and purges use it."""
+
+    prefix: str = ""
+    """The path below which the mount is found, `/<name>/` unless it is set. `/` takes everything
+    that is neither Forebay's own nor another mount's: Forebay as a plain reverse proxy."""
+
+    hosts: Annotated[tuple[Host, ...], Listed] = ()
+    """Names of ours, as clients' Host field has them, at which every path belongs to the mount,
+    for clients that demand a domain root."""
+
+    upstreams: Annotated[tuple[BaseUrl, ...], Listed] = Field(min_length=1)
+    """Base addresses of the mirrors of one content, the preferred first. `upstream` names one."""
+
+    preset: Preset = "generic"
+    """What is known of the content: `generic` follows HTTP, `immutable` says that no address
+    ever changes its bytes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_upstream_is_a_list_of_one(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "upstream" not in data:
+            return data
+        if "upstreams" in data:
+            raise ValueError("sets both upstream and upstreams; keep one of them")
+        rest = {key: value for key, value in data.items() if key != "upstream"}
+        return {**rest, "upstreams": data["upstream"]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prefix_follows_name(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {**data, "prefix": data.get("prefix") or f"/{data.get('name')}/"}
+
+    @model_validator(mode="after")
+    def _name_and_prefix_are_free(self) -> MountTable:
+        if not _NAME.fullmatch(self.name) or self.name == URL_MOUNT_NAME:
+            raise ValueError(
+                f"{self.name!r} cannot be the name of a mount; use letters, digits, '.', '_', "
+                f"'~' and '-', and not {URL_MOUNT_NAME!r}"
+            )
+        prefix = _with_slash(self.prefix)
+        segments = prefix.split("/")
+        if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(segments):
+            raise ValueError(f"{self.prefix!r} cannot be a prefix; write it like /debian/")
+        if segments[1].lower() in RESERVED_SEGMENTS:
+            raise ValueError(f"the prefix /{segments[1]} is Forebay's own; choose another")
+        return self
+
+    def build(self, defaults: Defaults) -> Mount:
+        """The mount with all its policy, what it does not set taken from ``defaults``."""
+        keys = {**explicit_policy(defaults), **explicit_policy(self)}
+        if self.preset == "immutable":
+            keys["immutable"] = _IMMUTABLE_EVERYWHERE
+        return Mount(
+            name=self.name,
+            prefix=_with_slash(self.prefix),
+            upstreams=self.upstreams,
+            hosts=self.hosts,
+            preset=self.preset,
+            **_policies(keys),
+        )
+
+
+def url_mount(defaults: Defaults) -> Mount:
+    """The built-in way in by an address in the path; it has no upstreams of its own."""
+    return Mount(name=URL_MOUNT_NAME, prefix="/", **_policies(explicit_policy(defaults)))
+
+
+def explicit_policy(keys: PolicyKeys) -> dict[str, Any]:
+    """The policy keys that were written down, with their values."""
+    written = keys.model_fields_set & PolicyKeys.model_fields.keys()
+    return {key: getattr(keys, key) for key in PolicyKeys.model_fields if key in written}
+
+
+def clashes(mounts: Sequence[Mount]) -> Iterator[str]:
+    """A sentence for each name, prefix or host that two mounts claim."""
+    claimed: dict[tuple[str, str], int] = {}
+    for position, mount in enumerate(mounts):
+        claims = [
+            ("name", mount.name),
+            ("prefix", mount.prefix),
+            *(("host", host) for host in mount.hosts),
+        ]
+        for claim in claims:
+            first = claimed.setdefault(claim, position)
+            if first != position:
+                kind, value = claim
+                yield (
+                    f"mounts {first + 1} and {position + 1} both have the {kind} {value!r}; "
+                    "give one of them another."
+                )
+
+
+def _with_slash(prefix: str) -> str:
+    return prefix if prefix.endswith("/") else prefix + "/"
+
+
+def _policies(keys: Mapping[str, Any]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {
+        "policy": Policy(**{a: keys[k] for k, a in _POLICY_KEYS.items() if k in keys}),
+        "transfer": TransferPolicy(**{a: keys[k] for k, a in _TRANSFER_KEYS.items() if k in keys}),
+    }
+    if "forward" in keys:
+        chosen["forward"] = keys["forward"]
+    return chosen

@@ -1,0 +1,146 @@
+"""The tables of the service itself: ``[server]``, ``[cache]``, ``[admin]``, ``[upstream]``.
+
+Each default carries its reason, with what the peers chose beside it. The docstrings are the
+text of ``docs/configuration.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from forebay.settings.kinds import (
+    Duration,
+    HostPattern,
+    Listed,
+    Network,
+    OptionalSize,
+    PathValue,
+    Size,
+    Table,
+)
+from forebay.tokens import check_token
+from forebay.units import parse_size
+
+
+def _usable_token(token: SecretStr) -> SecretStr:
+    check_token(token.get_secret_value())
+    return token
+
+
+class Server(Table):
+    """Where Forebay listens, and what it bears from clients."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """The address to listen on. Loopback until someone decides otherwise: in URL-in-path mode
+    whoever reaches the port can have any public address fetched. `0.0.0.0` and `::` mean
+    every interface. (nginx, Varnish and Squid listen on every interface.)"""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The TCP port to listen on; `0` takes a free one and prints it. 8000 needs no privilege
+    and is what uvicorn uses. (Squid 3128, Varnish 6081, apt-cacher-ng 3142.)"""
+
+    workers: int = Field(default=1, ge=1, le=256)
+    """Server processes. One is enough for several gigabits: bytes go from the disk to the
+    socket inside the kernel. (nginx and Traffic Server start one thing per core.)"""
+
+    head_timeout: Duration = 15.0
+    """How long a client may take to send a whole request head, counted from its first byte.
+    A head fits in a packet or two; the limit is for clients that drip to hold a connection.
+    (nginx 60s between two reads, Apache 20s, Node 60s, uvicorn no limit.)"""
+
+    idle_timeout: Duration = 75.0
+    """How long a kept connection may wait for its next request. Above the 60 s after which load
+    balancers usually close theirs, so that they never meet a connection that we have just
+    closed. (nginx 75s, Varnish 5s, uvicorn 5s.)"""
+
+    client_stall_timeout: Duration = 60.0
+    """How long a client may take no byte at all before its connection is dropped. A slow client
+    is welcome; one that stands still holds a descriptor. (nginx 60s, Squid 15m, Varnish 10m in
+    all, Traffic Server 30s.)"""
+
+    stop_timeout: Duration = 30.0
+    """How long running responses may take to finish after SIGTERM or Ctrl-C before they are cut.
+    What the cache already has of them stays. (Kubernetes kills after 30s, Docker after 10s:
+    `docker-compose.yml` here gives 45s.)"""
+
+    max_header_bytes: Size = 64 * 1024
+    """The most that a request's line and fields may take together; above it the answer is 431.
+    Signed addresses and cookies of large sites come to 16 KiB. (nginx 32KiB, Node 16KiB,
+    h11 64KiB.)"""
+
+    backlog: int = Field(default=2048, ge=1, le=65535)
+    """Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`.
+    (nginx 511, uvicorn 2048.)"""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important messages to log. `info` has one line for each request."""
+
+
+class Cache(Table):
+    """What is kept on disk, and where."""
+
+    dir: PathValue = Path("cache")
+    """The directory of the cache, made where it is missing. A relative path is taken from the
+    directory in which Forebay is started."""
+
+    max_size: OptionalSize = parse_size("50G")
+    """The most that the cache may take on disk, unfinished objects included; the least recently
+    used go first. `none` leaves only `min_free` as a limit. 50 GB holds a few large models and
+    every package of a team, and fits on a laptop. (nginx no limit, proxpi 5G, lancache 1000g.)"""
+
+    min_free: Size = parse_size("1G")
+    """What must stay free on the disk, whoever fills it: the cache gives way before the machine
+    suffers. (nginx 0, lancache 10g.)"""
+
+
+class Admin(Table):
+    """Who may purge, list and look inside: everything under `/-/` needs this token."""
+
+    token: Annotated[SecretStr, AfterValidator(_usable_token)] | None = None
+    """The token itself, best given as `FOREBAY_ADMIN__TOKEN`. It goes before `token_file`."""
+
+    token_file: PathValue | None = None
+    """A file that holds the token. Without this and without `token`, a token is made at the
+    first start and kept in `admin-token` in the cache directory, readable by its owner only."""
+
+
+class Upstream(Table):
+    """How Forebay asks other servers, and which ones it may ask for a stranger.
+
+    The lists of hosts, networks and ports are for addresses that clients name. An upstream
+    that a mount names may be anywhere; where it redirects to is checked again.
+    """
+
+    connect_timeout: Duration = 10.0
+    """How long a connection may take to be made, name and TLS included; the next address or
+    mirror is tried then. Three lost SYN packets take 7 s. (nginx 60s, Varnish 3.5s, Squid 60s,
+    httpx 5s.)"""
+
+    stall_timeout: Duration = 30.0
+    """How long an upstream may send nothing, before its head or between two bytes; the transfer
+    then goes on elsewhere or at the next byte. (nginx 60s, Varnish 60s, Squid 15m, curl no
+    limit.)"""
+
+    max_connections: int = Field(default=256, ge=1, le=65535)
+    """Connections to all upstreams together. Further requests wait for one. (httpx 100, aria2
+    16 to a server, nginx no limit.)"""
+
+    max_connections_per_host: int = Field(default=16, ge=1, le=65535)
+    """Connections to one upstream host. 16 fill a long fat link without looking like an attack.
+    (Browsers 6 by HTTP/1.1, aria2 at most 16, nginx no limit.)"""
+
+    allow_hosts: Annotated[tuple[HostPattern, ...], Listed] = ()
+    """Hosts that clients may name: `example.org` is that name, `*.example.org` every name below
+    it. Empty means every public host."""
+
+    allow_networks: Annotated[tuple[Network, ...], Listed] = ()
+    """Networks to open although they are not public, such as `10.0.0.0/8`. Empty means that
+    private, loopback, link-local, carrier-grade and metadata addresses are refused."""
+
+    allow_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
+    """Ports that clients may name. The ports of the web, so that nobody reaches mail, databases
+    or the like through Forebay. (Squid: 80, 443, 21, 70, 210, 280, 488, 591, 777 and all above
+    1024.)"""

@@ -1,0 +1,389 @@
+"""The store on disk (``ports.Store``): look-ups, drafts, purges, and the work behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from forebay.errors import EntryDamaged, StoreError, StoreFull
+from forebay.model import Entry
+from forebay.ports import Removed, Selection, StoredObject, StoreUsage
+from forebay.store import blobs
+from forebay.store.engine import Engine
+from forebay.store.entries import DiskDraft
+from forebay.store.room import Claim
+from forebay.store.rows import Cursor, Row, Totals
+from forebay.store.sweep import Swept
+from forebay.store.upkeep import Upkeep
+
+Rows: TypeAlias = list[Row]  # within the class below, ``list`` is a method
+Ids: TypeAlias = list[str]
+
+VARIANTS_PER_KEY = 16
+"""More variants than this under one key are a Vary on something that never repeats; the
+oldest go. Look-ups read them all."""
+_PAGE_ROWS = 256
+
+
+class DiskStore:
+    """One cache directory, used by this process alone or shared with other workers.
+
+    ``max_size_bytes`` bounds what all blobs take on disk together, drafts included (None: no
+    bound); ``min_free_bytes`` is left free on the file system. The index and the directories
+    come on top: some 2 to 4 KB per entry. With ``shared``, other processes that say so too
+    may use the directory at the same time; without, it is this process's alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_size_bytes: int | None,
+        min_free_bytes: int,
+        shared: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = Engine(
+            directory, max_size_bytes=max_size_bytes, min_free_bytes=min_free_bytes, shared=shared
+        )
+        self._clock = clock
+        self._drafts: dict[str, DiskDraft] = {}
+        self._upkeep = Upkeep(self._engine)
+        self._totals = Totals(0, 0)
+        self._free_bytes = 0
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Take the directory and begin. Leftovers of a crash are swept behind the caller's back.
+
+        Raises ``StoreError``, with a sentence for the operator, when the directory cannot be
+        used, is used by another service, or has a newer format.
+        """
+        await self._engine.open()
+        self._upkeep.start()
+        self._is_open = True
+
+    async def close(self) -> None:
+        """Close every draft, make everything durable, and give the directory up."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._upkeep.stop()
+        for draft in tuple(self._drafts.values()):
+            await draft.close()
+        with suppress(StoreError):
+            await self._upkeep.flush()
+        await self._engine.close()
+
+    async def swept(self) -> Swept:
+        """Wait for the sweep that ``open`` began, and say what it did."""
+        return await self._upkeep.swept()
+
+    # Look-ups
+
+    def find_cached(self, key: str) -> tuple[Entry, ...] | None:
+        """What ``find`` would give, if that is known without asking the index; else None."""
+        return self._engine.lookups.cached(key)
+
+    async def find(self, key: str) -> tuple[Entry, ...]:
+        """Every variant stored under this key, newest first (``ports.Store.find``)."""
+        try:
+            return await self._engine.lookups.find(key)
+        except StoreError:
+            return ()
+
+    def open_reader(self, entry: Entry) -> int:
+        """A descriptor for reading the blob (``ports.Store.open_reader``)."""
+        if entry.complete:
+            needed_bytes = entry.length_bytes or 0
+        else:
+            needed_bytes = entry.coverage[-1].stop if entry.coverage else 0
+        try:
+            return self._engine.blobs.open_for_reading(
+                entry.entry_id, needed_bytes, exactly=entry.complete
+            )
+        except EntryDamaged:
+            self._engine.lookups.drop(entry.key)
+            self._engine.spawn(self._engine.drop_quietly(entry.key, entry.entry_id))
+            raise
+        except OSError as error:
+            raise self._engine.health.failed("blobs", error) from error
+
+    def touch(self, entry: Entry) -> None:
+        """Note a use (``ports.Store.touch``)."""
+        self._upkeep.note_use(entry.entry_id, self._clock())
+
+    # Drafts
+
+    async def begin(self, entry: Entry, expected_bytes: int | None = None) -> DiskDraft:
+        """A new blob and row (``ports.Store.begin``).
+
+        What it replaces is gone for look-ups from the moment this returns, also when the new
+        one is never finished: its response was no longer the upstream's. When this raises,
+        nothing has been replaced or evicted.
+        """
+        return await self._draft(self._begin(entry, expected_bytes))
+
+    async def resume(self, entry: Entry) -> DiskDraft:
+        """The draft of a partial entry (``ports.Store.resume``).
+
+        Raises ``StoreError`` while another draft of it is open, here or in another worker.
+        """
+        return await self._draft(self._resume(entry))
+
+    async def _draft(self, work: Coroutine[Any, Any, DiskDraft]) -> DiskDraft:
+        task = self._engine.spawn(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._abandon)
+            raise
+
+    def _abandon(self, task: asyncio.Task[DiskDraft]) -> None:
+        """Nobody will ever close the draft that this task makes."""
+        if not task.cancelled() and task.exception() is None:
+            self._engine.spawn(task.result().close())
+
+    async def _begin(self, entry: Entry, expected_bytes: int | None) -> DiskDraft:
+        engine = self._engine
+        engine.blobs.path(entry.entry_id)
+        wanted = blobs.rounded_up(expected_bytes or 0)
+        limit = engine.room.max_size_bytes
+        if limit is not None and wanted > limit:
+            raise StoreFull("The object is larger than the cache: raise cache.max_size.")
+        if limit is not None:
+            await self._upkeep.write_pending_uses()  # or the wrong ones might go
+        fresh = replace(
+            entry, coverage=(), complete=False, stored_time=entry.stored_time or self._clock()
+        )
+        fileno = await engine.with_blobs(lambda: engine.blobs.create(entry.entry_id))
+        claim = Claim(entry.entry_id)
+        engine.room.claims[entry.entry_id] = claim
+        try:
+            replaced, evicted = await engine.in_index(lambda: self._insert(fresh, wanted, claim))
+        except BaseException:
+            with suppress(StoreError):
+                await engine.as_chore(lambda: engine.blobs.remove(entry.entry_id))
+            blobs.release(fileno)
+            engine.room.claims.pop(entry.entry_id, None)
+            raise
+        engine.lookups.drop(entry.key)
+        engine.room.count_evicted(evicted)
+        engine.unlink((*replaced, *evicted))
+        return self._drafted(fresh, fileno, claim)
+
+    def _insert(self, entry: Entry, wanted: int, claim: Claim) -> tuple[Rows, Rows]:
+        """In the index writer: add the row; gives the rows it replaced and the evicted ones."""
+        index = self._engine.index
+        with index.transaction():
+            variants = index.variants(entry.key)
+            replaced = [row for row in variants if _is_replaced(row, entry)]
+            others = [row for row in variants if row not in replaced]
+            replaced += others[: max(0, len(others) - VARIANTS_PER_KEY + 1)]
+            index.delete(replaced)
+            evicted = self._engine.room.make(wanted)
+            index.insert(entry, wanted, self._clock())
+        claim.promised_bytes = wanted
+        return replaced, evicted
+
+    async def _resume(self, entry: Entry) -> DiskDraft:
+        engine = self._engine
+        earlier = self._drafts.get(entry.entry_id)
+        if earlier is not None and earlier.is_closing:
+            await earlier.close()
+        try:
+            fileno = await engine.with_blobs(lambda: engine.blobs.open_for_writing(entry.entry_id))
+        except EntryDamaged:
+            await engine.drop_quietly(entry.key, entry.entry_id)
+            raise
+        claim = Claim(entry.entry_id)
+        engine.room.claims[entry.entry_id] = claim
+        try:
+            stored = await engine.in_index(lambda: self._take_up(entry, fileno, claim))
+        except BaseException as error:
+            blobs.release(fileno)
+            engine.room.claims.pop(entry.entry_id, None)
+            if isinstance(error, EntryDamaged):
+                await engine.drop_quietly(entry.key, entry.entry_id)
+            raise
+        return self._drafted(stored, fileno, claim)
+
+    def _take_up(self, entry: Entry, fileno: int, claim: Claim) -> Entry:
+        """In the index writer: check a partial entry against its blob, and count it right."""
+        index = self._engine.index
+        measured = blobs.measure(fileno)
+        with index.transaction(silent=True):
+            row = index.get(entry.key, entry.entry_id)
+            try:
+                stored = row.entry() if row is not None else None
+            except ValueError:
+                stored = None
+            if stored is None or stored.length_bytes is None:
+                raise EntryDamaged("The entry cannot be continued: fetch it again.")
+            if stored.coverage and stored.coverage[-1].stop > measured.length_bytes:
+                raise EntryDamaged("The stored file is too short: fetch it again.")
+            index.resize(entry.entry_id, measured.size_bytes)
+        claim.promised_bytes = claim.written_bytes = measured.size_bytes
+        return stored
+
+    def _drafted(self, entry: Entry, fileno: int, claim: Claim) -> DiskDraft:
+        draft = DiskDraft(self._engine, entry, fileno, claim, self._undraft)
+        self._drafts[entry.entry_id] = draft
+        return draft
+
+    def _undraft(self, entry_id: str) -> None:
+        self._drafts.pop(entry_id, None)
+        self._engine.room.claims.pop(entry_id, None)
+
+    # Changes
+
+    async def refresh(self, entry: Entry) -> bool:
+        """Replace head and times (``ports.Store.refresh``). Raises ``StoreError``."""
+        return await self._engine.whole(self._refresh(entry))
+
+    async def _refresh(self, entry: Entry) -> bool:
+        def renewed(stored: Entry) -> Entry:
+            return replace(
+                stored,
+                head=entry.head,
+                request_time=entry.request_time,
+                response_time=entry.response_time,
+            )
+
+        index = self._engine.index
+
+        def job() -> Entry | None:
+            with index.transaction():
+                return index.update(entry.key, entry.entry_id, renewed)
+
+        updated = await self._engine.in_index(job)
+        self._engine.lookups.drop(entry.key)
+        return updated is not None
+
+    async def forget(self, entry_id: str, key: str) -> None:
+        """Remove this entry (``ports.Store.forget``). Raises ``StoreError``."""
+        await self._engine.whole(self._engine.drop(key, entry_id))
+
+    async def remove(self, selection: Selection, *, dry_run: bool = False) -> Removed:
+        """Purge (``ports.Store.remove``); durable when it returns.
+
+        Entries that begin while it runs may stay or go. Raises ``StoreError`` when the index
+        refuses, with some of the entries gone; ``ValueError`` for an ambiguous selection.
+        """
+        _check(selection)
+        return await self._engine.whole(self._remove(selection, dry_run))
+
+    async def _remove(self, selection: Selection, dry_run: bool) -> Removed:
+        engine, index = self._engine, self._engine.index
+        last_number = await engine.from_index(index.last_number)
+        entry_ids: Ids = []
+        size_bytes = 0
+        async for rows in self._pages(selection, last_number):
+            entry_ids.extend(row.entry_id for row in rows)
+            size_bytes += sum(map(self._size_of, rows))
+            if not dry_run:
+                await engine.in_index(lambda rows=rows: self._delete(rows))  # type: ignore[misc]
+                engine.unlink(rows)
+        if not dry_run:
+            await self._make_known()
+        return Removed(len(entry_ids), size_bytes, tuple(entry_ids))
+
+    def _delete(self, rows: Rows) -> None:
+        with self._engine.index.transaction():
+            self._engine.index.delete(rows)
+
+    async def _make_known(self) -> None:
+        """Let other workers see a purge even if its first try died after the commit."""
+        engine = self._engine
+
+        def job() -> None:
+            if engine.generation is not None:
+                engine.generation.bump()
+            engine.index.sync()
+
+        await engine.as_chore(job)
+
+    async def _pages(self, selection: Selection, last_number: int) -> AsyncIterator[Rows]:
+        """The selected rows that were there when the first page was read."""
+        cursor: Cursor = ("", 0)
+        while True:
+            before = cursor
+            rows, cursor = await self._engine.from_index(
+                lambda at=before: self._engine.index.page(selection, at, _PAGE_ROWS)  # type: ignore[misc]
+            )
+            wanted = [row for row in rows if row.rowid <= last_number]
+            if wanted:
+                yield wanted
+            if cursor == before or (not selection.prefix and cursor[1] >= last_number):
+                return
+
+    # What is there
+
+    async def list(self, *, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """Every stored object whose name begins so (``ports.Store.list``).
+
+        Raises ``StoreError`` when the index refuses.
+        """
+        with suppress(StoreError):
+            await self._upkeep.write_pending_uses()
+        selection = Selection(prefix=prefix) if prefix else Selection(everything=True)
+        last_number = await self._engine.from_index(self._engine.index.last_number)
+        async for rows in self._pages(selection, last_number):
+            for row in rows:
+                with suppress(ValueError):
+                    yield StoredObject(
+                        row.entry(), self._size_of(row), row.last_used_time, row.hits
+                    )
+
+    async def usage(self) -> StoreUsage:
+        """What the store holds now (``ports.Store.usage``). Never raises."""
+        engine, room = self._engine, self._engine.room
+        with suppress(StoreError):
+            self._totals = await engine.from_index(engine.index.totals)
+            self._free_bytes = await engine.as_chore(engine.blobs.free_bytes)
+        claims = room.claims.values()
+        unwritten = sum(c.promised_bytes - c.written_bytes for c in claims if not c.is_gone)
+        rowless = sum(c.written_bytes for c in claims if c.is_gone)
+        return StoreUsage(
+            objects=self._totals.objects,
+            size_bytes=max(0, self._totals.size_bytes - unwritten + rowless),
+            limit_bytes=room.max_size_bytes,
+            free_bytes=self._free_bytes,
+            evicted_objects=room.evicted_objects,
+            evicted_bytes=room.evicted_bytes,
+            healthy=engine.health.trouble is None,
+            trouble=engine.health.trouble,
+        )
+
+    def _size_of(self, row: Row) -> int:
+        """What the entry takes on disk; the rows of drafts say what they were promised."""
+        claim = self._engine.room.claims.get(row.entry_id)
+        return claim.written_bytes if claim is not None else row.size_bytes
+
+    async def flush(self) -> None:
+        """Write uses down and make the index durable. Raises ``StoreError``."""
+        await self._upkeep.flush()
+
+    async def settle(self) -> None:
+        """Wait until removed files are gone and everything else that was begun is done."""
+        await self._engine.settle()
+
+
+def _is_replaced(row: Row, entry: Entry) -> bool:
+    """Whether the new entry takes this row's place; one that cannot be read does no good."""
+    try:
+        return row.entry().vary == entry.vary
+    except ValueError:
+        return True
+
+
+def _check(selection: Selection) -> None:
+    """Raise ``ValueError`` unless exactly one thing is selected by."""
+    chosen = (selection.key, selection.prefix, selection.mount, selection.tag)
+    if sum(one is not None for one in chosen) + selection.everything != 1:
+        raise ValueError("a selection selects by exactly one thing")

@@ -1,0 +1,416 @@
+"""The index: one row per entry in diskcache's table. The only module that knows diskcache.
+
+Everything here blocks and belongs in a thread. Errors are ``OSError`` and ``sqlite3.Error``;
+whoever calls translates them.
+
+What we rely on: ``diskcache.Cache`` opens the SQLite file with one connection per thread and
+write-ahead logging, makes the table ``Cache`` and its indexes on ``(key, raw)`` and
+``(tag, rowid)``, counts rows and sums ``size`` by triggers inside every transaction, and locks
+with ``transact``. Its columns mean with us what they mean with it:
+
+    key           primary cache key, ``/``, entry id: a look-up is one range of one index
+    tag           the entry's name, for prefixes
+    filename      the entry id, which is the name of the blob
+    size          what the blob takes on disk, or has been promised (``room``)
+    access_time   last use; access_count: hits
+    value         the entry as JSON text (``codec``)
+
+What we do not use: its pickling (CVE-2025-69872), file storage, eviction, expiry and
+statistics. A replacement would have to offer an ordered transactional table.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from forebay.model import Entry
+from forebay.ports import Selection
+from forebay.store import codec
+from forebay.store.generation import Generation
+from forebay.store.rows import Cursor, Found, Row, Totals, Use, is_meant, row_of
+
+LOCK_TIMEOUT_SECONDS = 10.0
+"""How long a write waits for another process's. SQLite's own default of 5 is short for a purge
+of many objects on a slow disk; diskcache's 60 would leave clients waiting."""
+
+_SELECT = (
+    "SELECT rowid, key, filename, tag, size, access_time, access_count, mode, value FROM Cache"
+)
+_ROW_IS_OURS = "raw = 1 AND mode = 1 AND typeof(value) = 'text' AND typeof(filename) = 'text'"
+_ROW_IS_WELL_FORMED = (
+    f"{_ROW_IS_OURS} AND typeof(key) = 'text' AND typeof(tag) = 'text'"
+    " AND typeof(size) = 'integer' AND typeof(access_time) = 'real'"
+    " AND typeof(access_count) = 'integer'"
+    " AND substr(key, -length(filename) - 1) = '/' || filename"
+)
+_DAMAGED_PER_STEP = 500
+
+_lenient_text = partial(str, encoding="utf-8", errors="replace")
+
+
+class TextDisk(diskcache.Disk):  # type: ignore[misc]
+    """Text in, text out. Anything else in the file is damage and is never interpreted.
+
+    diskcache's own class unpickles what it finds, and removes whatever file a row names.
+    """
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if not isinstance(key, str):
+            raise TypeError("keys of the index are text")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if not raw or not isinstance(key, str):
+            raise ValueError("the index holds a key that is not text")
+        return key
+
+    def store(
+        self,
+        value: object,
+        read: bool,
+        key: object = None,  # noqa: ARG002
+    ) -> tuple[int, int, str | None, str]:
+        if read or not isinstance(value, str):
+            raise TypeError("values of the index are text")
+        return 0, diskcache.core.MODE_RAW, None, value
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> str:
+        is_inline = mode == diskcache.core.MODE_RAW and filename is None and not read
+        if not is_inline or not isinstance(value, str):
+            raise ValueError("the index holds a value that is not text")
+        return value
+
+    def remove(self, file_path: str) -> None:
+        """Blobs are removed by ``blobs``, by entry id, never by a path found in a row."""
+
+
+class _Table(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's table with the statements it lacks."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            str(directory),
+            timeout=LOCK_TIMEOUT_SECONDS,
+            disk=TextDisk,
+            eviction_policy="none",
+            statistics=0,
+            tag_index=1,
+            cull_limit=0,
+            size_limit=2**62,
+            disk_min_file_size=2**62,
+            sqlite_mmap_size=0,  # a mapped file that somebody truncates kills the process
+            sqlite_auto_vacuum=0,
+        )
+        self.ask("CREATE INDEX IF NOT EXISTS Forebay_used ON Cache(access_time)")
+        self.ask("CREATE UNIQUE INDEX IF NOT EXISTS Forebay_blob ON Cache(filename)")
+        self.ask("SELECT rowid FROM Cache LIMIT 1")
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """A flipped bit must spoil one row, and not every statement that comes across it."""
+        connection: sqlite3.Connection = super()._con
+        connection.text_factory = _lenient_text
+        return connection
+
+    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement."""
+        rows: list[tuple[Any, ...]] = self._con.execute(statement, values).fetchall()
+        return rows
+
+    def change(self, statement: str, values: Iterable[Sequence[Any]]) -> int:
+        """Run a statement once for each of these; gives how many rows changed in all."""
+        return int(self._con.executemany(statement, values).rowcount)
+
+
+class Index:
+    """The rows of one cache directory. Any thread may call; each has a connection of its own."""
+
+    def __init__(self, directory: Path, generation: Generation | None = None) -> None:
+        self._directory = directory
+        self._generation = generation
+        self._opening = threading.Lock()
+        self._inode: tuple[int, int] | None = None
+        self.is_dirty = False
+        """Whether something was committed that ``sync`` has not made durable."""
+
+    def open(self) -> None:
+        """Open or make the database. Raises ``sqlite3.DatabaseError`` when it is corrupt."""
+        with self._opening:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            try:
+                self._table = _Table(self._directory)
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                # Settings that diskcache never wrote; it trips over them in many ways.
+                raise _corrupt("the index holds settings that make no sense") from error
+            except diskcache.Timeout:
+                raise TimeoutError("the index is locked by another process") from None
+            self._inode = self._inode_on_disk()
+
+    def is_current(self) -> bool:
+        """Whether the open database is still the one that the directory holds."""
+        return self._inode is not None and self._inode == self._inode_on_disk()
+
+    def release(self) -> None:
+        """Close the calling thread's connection; it opens again when needed."""
+        if self._inode is not None:
+            self._table.close()
+
+    def sync(self) -> None:
+        """Make every committed change survive a power cut.
+
+        Commits themselves do not wait for the disk (``synchronous=NORMAL``): after a power
+        cut the index is whole but may be some changes behind. Syncing its log brings it up.
+        """
+        self.is_dirty = False
+        try:
+            fileno = os.open(self._database + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fdatasync(fileno)
+        except BaseException:
+            self.is_dirty = True
+            raise
+        finally:
+            os.close(fileno)
+
+    @contextmanager
+    def transaction(self, *, silent: bool = False) -> Iterator[None]:
+        """All or nothing, alone among all processes. ``silent`` changes nothing found by ``find``.
+
+        After trouble the connection is closed: a COMMIT that failed for want of space would
+        otherwise leave it inside a transaction for ever.
+        """
+        try:
+            with self._table.transact():
+                yield
+        except diskcache.Timeout:
+            self._table.close()
+            raise TimeoutError("the index is locked, or its disk refuses to be written") from None
+        except sqlite3.Error:
+            self._table.close()
+            raise
+        self.is_dirty = True
+        if self._generation is not None and not silent:
+            self._generation.bump()
+
+    def find(self, key: str) -> Found:
+        """Every variant under this primary key, the latest response first."""
+        entries, damaged = [], []
+        rows = self._table.ask(
+            f"{_SELECT} WHERE raw = 1 AND key >= ? AND key < ?",
+            (f"{key}/", f"{key}0"),
+        )
+        for values in rows:
+            try:
+                entries.append(_row(values).entry())
+            except ValueError:
+                damaged.append(values[0])
+        entries.sort(key=lambda entry: (entry.response_time, entry.stored_time), reverse=True)
+        return Found(tuple(entries), tuple(damaged))
+
+    def variants(self, key: str) -> list[Row]:
+        """The rows under this primary key in the order they were stored, oldest first."""
+        return self._rows(
+            "WHERE raw = 1 AND key >= ? AND key < ? ORDER BY rowid", (f"{key}/", f"{key}0")
+        )
+
+    def get(self, key: str, entry_id: str) -> Row | None:
+        """The row of this entry, if it is there and can be read at all."""
+        rows = self._rows("WHERE raw = 1 AND key = ?", (f"{key}/{entry_id}",))
+        return rows[0] if rows else None
+
+    def insert(self, entry: Entry, size_bytes: int, now: float) -> None:
+        """Add an entry. Raises ``sqlite3.IntegrityError`` when its id is there already."""
+        self._table.change(
+            "INSERT INTO Cache(key, raw, store_time, access_time, access_count, tag, size, mode,"
+            " filename, value) VALUES (?, 1, ?, ?, 0, ?, ?, 1, ?, ?)",
+            [
+                (
+                    f"{entry.key}/{entry.entry_id}",
+                    now,
+                    now,
+                    _indexable(entry.name),
+                    size_bytes,
+                    entry.entry_id,
+                    codec.encode(entry),
+                )
+            ],
+        )
+
+    def update(
+        self,
+        key: str,
+        entry_id: str,
+        change: Callable[[Entry], Entry],
+        size_bytes: int | None = None,
+    ) -> Entry | None:
+        """Replace an entry by what ``change`` makes of it, and its size where one is given.
+
+        Gives the new entry, None when it is not there or cannot be read. Within a transaction.
+        """
+        row = self.get(key, entry_id)
+        if row is None:
+            return None
+        try:
+            entry = change(row.entry())
+        except ValueError:
+            return None
+        size = row.size_bytes if size_bytes is None else size_bytes
+        self._table.change(
+            "UPDATE Cache SET value = ?, size = ? WHERE rowid = ?",
+            [(codec.encode(entry), size, row.rowid)],
+        )
+        return entry
+
+    def resize(self, entry_id: str, size_bytes: int) -> bool:
+        """Set what an entry takes; False when it is not there. Within a transaction."""
+        statement = "UPDATE Cache SET size = ? WHERE filename = ?"
+        return self._table.change(statement, [(size_bytes, entry_id)]) > 0
+
+    def delete(self, rows: Iterable[Row]) -> None:
+        """Delete these rows if they are still there. Within a transaction."""
+        self._table.change(
+            "DELETE FROM Cache WHERE rowid = ? AND filename = ?",
+            [(row.rowid, row.entry_id) for row in rows],
+        )
+
+    def delete_numbers(self, rowids: Iterable[int]) -> None:
+        """Delete rows by number, readable or not. Within a transaction."""
+        self._table.change("DELETE FROM Cache WHERE rowid = ?", [(rowid,) for rowid in rowids])
+
+    def touch(self, uses: Mapping[str, Use]) -> None:
+        """Add these uses, by entry id. Within a transaction."""
+        self._table.change(
+            "UPDATE Cache SET access_count = access_count + ?, access_time = max(access_time, ?)"
+            " WHERE filename = ?",
+            [(use.count, use.last_time, entry_id) for entry_id, use in uses.items()],
+        )
+
+    def totals(self) -> Totals:
+        """Count and size of all rows, at no cost."""
+        held = dict(
+            self._table.ask("SELECT key, value FROM Settings WHERE key IN ('count', 'size')")
+        )
+        return Totals(int(held["count"]), int(held["size"]))
+
+    def oldest(self, after: Row | None, limit: int) -> list[Row]:
+        """The next rows in the order of last use, the longest unused first."""
+        return self._rows(
+            f"WHERE {_ROW_IS_OURS} AND (access_time, rowid) > (?, ?)"
+            " ORDER BY access_time, rowid LIMIT ?",
+            (after.last_used_time, after.rowid, limit) if after else (-1.0e300, -1, limit),
+        )
+
+    def page(self, selection: Selection, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
+        """The selected ones of the next ``limit`` rows, and where to go on.
+
+        Begin after ``("", 0)``; a cursor that comes back unchanged is the end. Rows added
+        while pages are turned may come or not.
+        """
+        if selection.key is not None:
+            rows = [row for row in self.variants(selection.key) if row.rowid > after[1]]
+        elif selection.prefix:
+            return self._page_of_prefix(_indexable(selection.prefix), after, limit)
+        else:
+            rows = self._rows(
+                f"WHERE {_ROW_IS_OURS} AND rowid > ? ORDER BY rowid LIMIT ?", (after[1], limit)
+            )
+        cursor = ("", rows[-1].rowid) if rows else after
+        return [row for row in rows if is_meant(row, selection)], cursor
+
+    def blobs_of(self, shard: str) -> dict[str, Row]:
+        """The rows, by entry id, whose id begins with these characters."""
+        rows = self._rows(
+            f"WHERE {_ROW_IS_OURS} AND filename >= ? AND filename < ?",
+            (shard, shard[:-1] + chr(ord(shard[-1]) + 1)),
+        )
+        return {row.entry_id: row for row in rows}
+
+    def has_blob(self, entry_id: str) -> bool:
+        """Whether any row claims the blob of this name."""
+        return bool(self._table.ask("SELECT 1 FROM Cache WHERE filename = ?", (entry_id,)))
+
+    def delete_foreign_rows(self) -> int:
+        """Delete rows that no Forebay wrote, unread; gives their count."""
+        deleted = 0
+        while True:
+            rows = self._table.ask(
+                f"SELECT rowid FROM Cache WHERE NOT ({_ROW_IS_WELL_FORMED}) LIMIT ?",  # noqa: S608
+                (_DAMAGED_PER_STEP,),
+            )
+            if not rows:
+                return deleted
+            with self.transaction():
+                self.delete_numbers(rowid for (rowid,) in rows)
+            deleted += len(rows)
+
+    def check(self) -> None:
+        """Raise ``sqlite3.DatabaseError`` when the database is corrupt. Reads all of it."""
+        ((verdict,),) = self._table.ask("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise _corrupt(str(verdict))
+
+    def last_number(self) -> int:
+        """The highest row number given so far, 0 for an empty index."""
+        ((last,),) = self._table.ask("SELECT max(rowid) FROM Cache")
+        return int(last or 0)
+
+    @property
+    def _database(self) -> str:
+        return str(self._directory / diskcache.core.DBNAME)
+
+    def _inode_on_disk(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._database)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _page_of_prefix(self, prefix: str, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
+        rows = self._rows(
+            f"WHERE {_ROW_IS_OURS} AND tag >= ? AND (tag, rowid) > (?, ?)"
+            " ORDER BY tag, rowid LIMIT ?",
+            (prefix, *after, limit),
+        )
+        meant = [row for row in rows if row.name.startswith(prefix)]
+        return meant, ((meant[-1].name, meant[-1].rowid) if meant else after)
+
+    def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
+        found = []
+        for columns in self._table.ask(f"{_SELECT} {where}", values):
+            try:
+                found.append(_row(columns))
+            except ValueError:
+                continue
+        return found
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    """Raises ``ValueError`` for a row that Forebay did not write."""
+    mode, value = columns[-2:]
+    text = TextDisk.fetch(_READS, mode, None, value, read=False)
+    return row_of(columns[:-2], text)
+
+
+_READS = TextDisk("", min_file_size=0, pickle_protocol=0)
+
+
+def _indexable(name: str) -> str:
+    """The name as SQLite can hold it: half a surrogate pair is not text there."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _corrupt(detail: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(detail)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error

@@ -1,0 +1,86 @@
+"""A row of the index as plain values: what lies on disk, before anybody believes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from forebay.model import Entry
+from forebay.ports import Selection
+from forebay.store import codec
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it lies on disk; ``text`` has not been looked into."""
+
+    rowid: int
+    key: str
+    entry_id: str
+    name: str
+    size_bytes: int
+    last_used_time: float
+    hits: int
+    text: str
+
+    def entry(self) -> Entry:
+        """The entry. Raises ``ValueError`` when the row is damaged."""
+        entry = codec.decode(self.text)
+        if (entry.key, entry.entry_id) != (self.key, self.entry_id):
+            raise ValueError("the row holds another entry")
+        return entry
+
+
+class Found(NamedTuple):
+    """What a look-up gave, newest first, and the rows it could not read."""
+
+    entries: tuple[Entry, ...]
+    damaged: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Uses of an entry since the last flush."""
+
+    count: int
+    last_time: float
+
+
+class Totals(NamedTuple):
+    """What all rows together are: kept by triggers, so as true as the rows themselves."""
+
+    objects: int
+    size_bytes: int
+
+
+Cursor: TypeAlias = tuple[str, int]
+"""Where a page ended: the row's name and its number."""
+
+
+def row_of(columns: tuple[Any, ...], text: str) -> Row:
+    """The row with these columns: rowid, key, filename, tag, size, access time and count.
+
+    Raises ``ValueError`` for one that Forebay did not write.
+    """
+    rowid, key, entry_id, name, size, used, hits = columns
+    if not (isinstance(key, str) and isinstance(entry_id, str) and isinstance(name, str)):
+        raise ValueError("the index holds a key that is not text")
+    primary, slash, named_id = key.rpartition("/")
+    if not slash or named_id != entry_id:
+        raise ValueError("the index holds a key of another kind")
+    if not (isinstance(size, int) and isinstance(used, float) and isinstance(hits, int)):
+        raise ValueError("the index holds a count that is not a number")
+    return Row(rowid, primary, entry_id, name, size, used, hits, text)
+
+
+def is_meant(row: Row, selection: Selection) -> bool:
+    """Whether the row belongs to a selection by mount or tag; others need no second look."""
+    if selection.mount is None and selection.tag is None:
+        return True
+    try:
+        entry = row.entry()
+    except ValueError:
+        return False
+    if selection.mount is not None:
+        return entry.mount == selection.mount
+    return selection.tag in entry.tags

@@ -1,0 +1,72 @@
+"""Digests of a blob while it grows: hashed in order, off the event loop, from the file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+
+from forebay.errors import EntryDamaged
+
+READ_BYTES = 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
+"""Least that is worth a trip to a thread before the end."""
+
+ALGORITHMS = {
+    "sha-256": "sha256",
+    "sha-512": "sha512",
+    "sha": "sha1",
+    "md5": "md5",
+    "blake2b": "blake2b",
+}
+"""Names of the Hash Algorithms for HTTP Digest Fields registry (RFC 9530 §7.2), to hashlib's."""
+
+
+class Digester:
+    """Hashes the bytes of a file from its beginning on, as far as they are there."""
+
+    def __init__(self, algorithms: Sequence[str], fileno: int) -> None:
+        """Takes over the descriptor. Raises ``KeyError`` for an unknown algorithm."""
+        self._hashes = {
+            name: hashlib.new(ALGORITHMS[name], usedforsecurity=False) for name in algorithms
+        }
+        self._fileno = fileno
+        self._position = 0
+        self._job: asyncio.Task[None] | None = None
+
+    def grow(self, readable: int) -> None:
+        """Bytes up to ``readable`` are there: hash on if it is worth it. Does not wait."""
+        if self._job is None and readable - self._position >= BATCH_BYTES:
+            self._job = asyncio.create_task(self._advance(readable))
+
+    async def finish(self, length_bytes: int) -> dict[str, str]:
+        """The digests of the whole, in lower-case hex. Raises ``EntryDamaged``."""
+        if self._job is not None:
+            await asyncio.shield(self._job)
+        await self._advance(length_bytes)
+        return {name: value.hexdigest() for name, value in self._hashes.items()}
+
+    async def aclose(self) -> None:
+        """Close the descriptor once no thread reads it. Idempotent."""
+        if self._job is not None:
+            await asyncio.wait([self._job])
+        if self._fileno >= 0:
+            os.close(self._fileno)
+            self._fileno = -1
+
+    async def _advance(self, stop: int) -> None:
+        try:
+            await asyncio.to_thread(self._hash_until, stop)
+        finally:
+            self._job = None
+
+    def _hash_until(self, stop: int) -> None:
+        while self._position < stop:
+            size_bytes = min(READ_BYTES, stop - self._position)
+            piece = os.pread(self._fileno, size_bytes, self._position)
+            if not piece:
+                raise EntryDamaged("A stored file is shorter than what was written to it.")
+            for value in self._hashes.values():
+                value.update(piece)
+            self._position += len(piece)

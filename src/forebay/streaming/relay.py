@@ -1,0 +1,95 @@
+"""A live response for one client: what is not shared goes through here, and is not stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import aclosing
+
+from forebay.errors import ForebayError, UpstreamMisbehaved
+from forebay.model import Head
+from forebay.ports import UpstreamResponse
+from forebay.streaming.tee import clip
+
+MAX_WAITING_CHUNKS = 8
+"""Chunks (of at most a socket read each) between upstream and a slow client."""
+CLAIM_DEADLINE_SECONDS = 5.0
+"""How long an answer that somebody asked for waits for him to take it."""
+
+
+class Relay:
+    """Hands the chunks of an open response from the task that opened it to one body reader.
+
+    The opening task calls ``pump`` inside its ``async with``; the client's side uses
+    ``next_piece`` and ``aclose`` (a ``Body``). When the client leaves, the pumping task is
+    cancelled, and its own frame releases the connection.
+    """
+
+    def __init__(self, response: UpstreamResponse) -> None:
+        self.head: Head = response.head
+        self.redirects = response.redirects
+        self.passed_bytes = 0
+        self._chunks: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self._claimed = False
+        self._ended = False
+        self._closed = False
+        self._error: ForebayError | None = None
+        self._pump_task: asyncio.Task[object] | None = None
+
+    def claim(self) -> bool:
+        """True for the first who asks: the response is his. False for everybody else."""
+        if self._claimed or self._closed:
+            return False
+        self._claimed = True
+        self._changed.set()
+        return True
+
+    async def pump(self, response: UpstreamResponse, *, skip_bytes: int = 0) -> None:
+        """Move every chunk across. Returns when the body has ended or the client has left."""
+        if self._closed:
+            return
+        self._pump_task = asyncio.current_task()
+        try:
+            await asyncio.wait_for(self._until(lambda: self._claimed), CLAIM_DEADLINE_SECONDS)
+            async with aclosing(clip(response.chunks(), skip_bytes)) as chunks:
+                async for chunk in chunks:
+                    self._chunks.append(chunk)
+                    self.passed_bytes += len(chunk)
+                    self._changed.set()
+                    await self._until(lambda: len(self._chunks) < MAX_WAITING_CHUNKS)
+        except TimeoutError:
+            self._closed = True
+        except ForebayError as error:
+            self._error = error
+        except asyncio.CancelledError:
+            if not self._closed:
+                self._error = UpstreamMisbehaved("The transfer was stopped before its end.")
+                raise
+        finally:
+            self._pump_task = None
+            self._ended = True
+            self._changed.set()
+
+    async def next_piece(self) -> bytes | None:
+        await self._until(lambda: bool(self._chunks) or self._ended or self._closed)
+        if self._chunks:
+            chunk = self._chunks.popleft()
+            self._changed.set()
+            return chunk
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._chunks.clear()
+        self._changed.set()
+        if self._pump_task is not None:
+            self._pump_task.cancel()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()

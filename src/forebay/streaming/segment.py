@@ -1,0 +1,99 @@
+"""One upstream connection at work on one interval of a transfer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from forebay.model import Interval
+from forebay.ports import Draft
+from forebay.streaming.pace import Meter
+from forebay.streaming.sink import BlobSink
+from forebay.streaming.tee import close_source, tee
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One address of the object. ``mirror`` is the base under which its health is kept."""
+
+    url: str
+    mirror: str
+    unguarded: bool = False
+
+
+class Segment:
+    """Brings bytes ``[start, stop)``; ``stop`` None means "until the body ends".
+
+    ``received`` is the next byte from upstream, ``written`` the next that readers cannot see
+    yet. ``stop`` may be lowered while the segment runs, never below ``received``; where the
+    response itself ends is ``natural_stop``.
+    """
+
+    def __init__(self, source: Source, start: int, stop: int | None, now: float) -> None:
+        self.source = source
+        self.start = start
+        self.received = start
+        self.written = start
+        self.stop = stop
+        self.natural_stop = stop
+        self.started = now
+        self.meter = Meter(now)
+        self.body_ended = False
+
+    @property
+    def asked(self) -> Interval:
+        """The bytes to ask upstream for; empty where the length is not known."""
+        return Interval(self.start, self.start if self.stop is None else self.stop)
+
+    def is_finished(self) -> bool:
+        """Whether it has brought all that it was to bring."""
+        return self.body_ended if self.stop is None else self.received >= self.stop
+
+    def cut(self, position: int) -> int:
+        """End here, or at what has been received already; returns where that is."""
+        stop = max(position, self.received)
+        self.stop = stop if self.stop is None else min(self.stop, stop)
+        return self.stop
+
+    async def bring(
+        self,
+        chunks: AsyncIterator[bytes],
+        draft: Draft,
+        on_written: Callable[[Interval], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Tee the chunks to disk until ``stop`` or their end; returns when all is written.
+
+        Raises ``UpstreamError`` from the chunks and ``StoreError`` from the disk.
+        """
+
+        def note_written(interval: Interval) -> None:
+            self.written = interval.stop
+            on_written(interval)
+
+        sink = BlobSink(draft, self.received, note_written)
+        try:
+            async with aclosing(tee(self._mine(chunks), sink)) as copied:
+                async for chunk in copied:
+                    self.meter.add(len(chunk), clock())
+        finally:
+            await sink.settle()
+        await sink.drain()
+
+    async def _mine(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The chunks up to ``stop``, wherever it is when they come."""
+        try:
+            async for chunk in chunks:
+                room = len(chunk) if self.stop is None else self.stop - self.received
+                piece = chunk if len(chunk) <= room else chunk[:room]
+                self.received += len(piece)
+                if piece:
+                    yield piece
+                # At its natural stop the body is read on to its end, which takes no waiting and
+                # keeps the connection fit for the next request.
+                if self.is_finished() and self.stop != self.natural_stop:
+                    return
+            self.body_ended = True
+        finally:
+            await close_source(chunks)

@@ -1,0 +1,73 @@
+"""A segment's way to disk: large writes off the event loop, while the next bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from forebay.errors import ForebayError
+from forebay.model import Interval
+from forebay.ports import Draft
+
+MAX_PENDING_BYTES = 2 * 1024 * 1024
+"""What may wait for the disk per segment. Enough to cover one slow write at 1 GiB/s with 2 ms
+latency; a bound on memory that counts (max_segments times this per transfer)."""
+
+
+class BlobSink:
+    """Writes chunks one behind the other, as many at a time as came during the last write.
+
+    The first chunk goes to disk at once, so that readers see it at once; under load the
+    batches grow by themselves. ``on_written`` is told of each interval once every descriptor
+    of the blob can read it.
+    """
+
+    def __init__(self, draft: Draft, position: int, on_written: Callable[[Interval], None]) -> None:
+        self._draft = draft
+        self._position = position
+        self._on_written = on_written
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._flush: asyncio.Task[None] | None = None
+        self._error: ForebayError | None = None
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the chunk. Raises ``StoreError`` if an earlier one could not be written."""
+        if self._error is not None:
+            raise self._error
+        self._pending.append(chunk)
+        self._pending_bytes += len(chunk)
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._write_pending())
+        if self._pending_bytes >= MAX_PENDING_BYTES:
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Wait until everything taken so far is written. Raises ``StoreError``.
+
+        Cancelling the waiter does not stop the write: a file must not be closed under one.
+        """
+        while self._flush is not None:
+            await asyncio.shield(self._flush)
+        if self._error is not None:
+            raise self._error
+
+    async def settle(self) -> None:
+        """Wait for a write that is under way; never raises, whatever became of it."""
+        if self._flush is not None:
+            await asyncio.wait([self._flush])
+
+    async def _write_pending(self) -> None:
+        try:
+            while self._pending:
+                pieces, size_bytes = self._pending, self._pending_bytes
+                self._pending, self._pending_bytes = [], 0
+                start = self._position
+                await self._draft.write(start, pieces)
+                self._position = start + size_bytes
+                self._on_written(Interval(start, self._position))
+        except ForebayError as error:
+            self._error = error
+            self._pending.clear()
+        finally:
+            self._flush = None

@@ -1,0 +1,46 @@
+"""The tee: chunks on their way to disk and onward, and the guard around their source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """Where a copy of each chunk goes."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the chunk; waits while too much is waiting already."""
+
+
+async def tee(chunks: AsyncIterator[bytes], sink: Sink) -> AsyncGenerator[bytes, None]:
+    """Every chunk, once the sink has taken it.
+
+    Use it under ``contextlib.aclosing``: closing this generator closes its source first, so
+    that nothing upstream stays open behind a consumer that has left.
+    """
+    try:
+        async for chunk in chunks:
+            await sink.write(chunk)
+            yield chunk
+    finally:
+        await close_source(chunks)
+
+
+async def clip(chunks: AsyncIterator[bytes], skip_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The chunks without their first ``skip_bytes`` bytes."""
+    try:
+        async for chunk in chunks:
+            if skip_bytes >= len(chunk):
+                skip_bytes -= len(chunk)
+                continue
+            yield chunk[skip_bytes:] if skip_bytes else chunk
+            skip_bytes = 0
+    finally:
+        await close_source(chunks)
+
+
+async def close_source(chunks: AsyncIterator[bytes]) -> None:
+    """Close an iterator that can be closed; others have nothing to release."""
+    if isinstance(chunks, AsyncGenerator):
+        await chunks.aclose()

@@ -1,0 +1,385 @@
+"""A transfer: the live object that brings the missing bytes of one entry into its blob.
+
+::
+
+    FILLING --goal covered, more is missing--> STOPPED   the entry stays, partial
+       |  ^--a new reader wants more-- (before it has stopped)
+       |--every byte there--> FINISHING --proved and durable--> COMPLETE
+       |                          '--digest wrong--> FAILED
+       '--the crew gave up, or disk trouble--> FAILED        the entry stays, partial, where
+                                                             its bytes are not in doubt
+
+Readers may join until the transfer is *over* (STOPPED, COMPLETE, FAILED); then the store's
+entry says all there is to say, and whoever comes must look there. The index knows the
+entry from before the first byte, so that it is found, and purged, at any moment.
+
+No client drives this: a reader that crawls, leaves or fails only takes itself away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+from dataclasses import replace
+
+from forebay.errors import ForebayError, StoreError, UpstreamChanged, UpstreamMisbehaved
+from forebay.model import Entry, Interval, Intervals, WhenAlone
+from forebay.ports import Draft, UpstreamResponse
+from forebay.rules import coverage as cov
+from forebay.rules.plan import Cut, Open, Situation, next_step
+from forebay.streaming.crew import Crew, Subject, Surroundings
+from forebay.streaming.digests import Digester
+from forebay.streaming.reader import TransferReader
+from forebay.streaming.segment import Segment, Source
+from forebay.views import SegmentView, TransferView
+
+WATCH_EVERY_SECONDS = 0.1
+CHECKPOINT_EVERY_SECONDS = 2.0
+"""A crash loses at most this much progress, and one write-back of the disk."""
+
+log = logging.getLogger("forebay.streaming")
+
+
+class State(enum.StrEnum):
+    """The life of a transfer; the legal moves are drawn above."""
+
+    FILLING = "filling"
+    FINISHING = "finishing"
+    STOPPED = "stopped"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+OVER = frozenset({State.STOPPED, State.COMPLETE, State.FAILED})
+
+
+class Transfer:
+    """Fills one entry, for any number of readers at any offset."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        subject: Subject,
+        around: Surroundings,
+        *,
+        expected_digests: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.entry: Entry = draft.entry
+        self.coverage: Intervals = draft.entry.coverage
+        self.length_bytes: int | None = draft.entry.length_bytes
+        self.state = State.FILLING
+        self.error: ForebayError | None = None
+        self.settled = asyncio.Event()
+        self._draft = draft
+        self._policy = subject.policy
+        self._around = around
+        self._crew = Crew(subject, around, draft, self._note_written, self._kick)
+        self._goal: Intervals = ()
+        self._readers: dict[TransferReader, asyncio.Future[None] | None] = {}
+        self._begun = False
+        self._quiet = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._checkpointed: Intervals = self.coverage
+        self._expected = expected_digests
+        self._digester = (
+            Digester([name for name, _ in expected_digests], draft.open_reader())
+            if expected_digests
+            else None
+        )
+        self.started_time = around.wall_clock()
+
+    # For those who read.
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in OVER
+
+    @property
+    def fetched_bytes(self) -> int:
+        return self._crew.fetched_bytes
+
+    def reader(self, interval: Interval | None) -> TransferReader:
+        """A reader of this slice (None: everything), and the demand that its bytes be fetched.
+
+        Only while the transfer is not over. The descriptor is opened in the same tick.
+        """
+        start, stop = interval if interval is not None else (0, None)
+        reader = TransferReader(self, self._draft.open_reader(), start, stop)
+        self._readers[reader] = None
+        self.want(interval)
+        return reader
+
+    def want(self, interval: Interval | None) -> None:
+        """Let these bytes (None: all) be fetched, whether somebody reads them or not."""
+        if self.length_bytes is None:
+            return
+        whole = Interval(0, self.length_bytes)
+        if interval is None or self._policy.complete_ranges:
+            interval = whole
+        elif interval.stop < whole.stop:
+            ahead = min(whole.stop, interval.stop + self._policy.read_ahead_bytes)
+            interval = Interval(interval.start, ahead)
+        self._goal = cov.add(self._goal, interval)
+        self._quiet.clear()
+        self._kick()
+
+    def readable_until(self, position: int) -> int:
+        until = cov.covered_until(self.coverage, position)
+        held_back = self._digester is not None and self.state is not State.COMPLETE
+        if held_back and self.length_bytes in {None, until}:
+            # The last byte waits until the whole is proved: nobody may end happily with bytes
+            # that are not what was expected.
+            return max(position, until - 1)
+        return until
+
+    async def wait_for(self, reader: TransferReader) -> None:
+        while self.readable_until(reader.position) <= reader.position:
+            if self.length_bytes is not None and reader.position >= self.length_bytes:
+                return
+            if self.is_over:
+                raise self.error or UpstreamMisbehaved("The transfer ended before these bytes.")
+            waiter = asyncio.get_running_loop().create_future()
+            self._readers[reader] = waiter
+            self._kick()
+            try:
+                await waiter
+            finally:
+                if reader in self._readers:
+                    self._readers[reader] = None
+
+    def leave(self, reader: TransferReader) -> None:
+        self._readers.pop(reader, None)
+        if not self._readers and not self.is_over and not self._goes_on_alone():
+            self.stop()
+
+    def stop(self) -> None:
+        """Fetch no more than there is; what is there stays."""
+        self._goal = ()
+        self._crew.cut_all()
+        self._kick()
+
+    def refresh(self, entry: Entry) -> None:
+        """Take over head and times of an entry that upstream has just confirmed."""
+        self.entry = replace(entry, coverage=self.coverage, complete=False)
+
+    def snapshot(self) -> Entry:
+        """The entry as it is now: with all that is readable, and the length if it is known."""
+        identity = replace(self.entry.identity, length_bytes=self.length_bytes)
+        return replace(self.entry, coverage=self.coverage, identity=identity)
+
+    def view(self) -> TransferView:
+        """What people are shown of it."""
+        now = self._around.clock()
+        return TransferView(
+            name=self.entry.name,
+            mount=self.entry.mount,
+            entry_id=self.entry.entry_id,
+            state=self.state,
+            length_bytes=self.length_bytes,
+            covered_bytes=cov.total_bytes(self.coverage),
+            coverage=tuple((run.start, run.stop) for run in self.coverage),
+            readers=tuple(reader.position for reader in self._readers),
+            segments=tuple(
+                SegmentView(s.source.mirror, s.start, s.received, s.stop, s.meter.rate(now))
+                for s in self._crew.segments
+            ),
+            fetched_bytes=self.fetched_bytes,
+            rate_bytes_per_second=self._crew.rate(),
+            started_time=self.started_time,
+        )
+
+    # For the task that flies it.
+
+    async def fill(
+        self,
+        response: UpstreamResponse,
+        source: Source,
+        part: Interval | None,
+    ) -> None:
+        """Work on the response that began it; returns when that is used up. Never raises.
+
+        ``part`` says which bytes a 206 brings; None means that the response is the whole.
+        """
+        if part is None and self.length_bytes is not None:
+            self._goal = cov.add(self._goal, Interval(0, self.length_bytes))
+        start = part.start if part is not None else cov.covered_until(self.coverage, 0)
+        stop = part.stop if part is not None else self.length_bytes
+        segment = Segment(source, start, stop, self._around.clock())
+        self._watcher = asyncio.create_task(self._watch())
+        self._begun = True
+        await self._crew.bring_first(segment, response, 0 if part is not None else start)
+        if self.length_bytes is None:
+            self._settle_length(segment)
+
+    async def finish(self) -> None:
+        """See it to its end: returns when it is over. Raises only when cancelled."""
+        while not self.is_over:
+            self._kick()
+            await self._quiet.wait()
+            if self._crew.error is not None:
+                await self._checkpoint()
+                self._end(State.FAILED, self._crew.error)
+            elif self._is_whole():
+                await self._complete()
+            else:
+                await self._checkpoint()
+                # Somebody may have asked for more meanwhile: look again, and end in this tick.
+                if cov.subtract(self._goal, self.coverage):
+                    self._quiet.clear()
+                else:
+                    self._end(State.STOPPED)
+
+    async def close(self) -> None:
+        """Release everything; one that is not over yet is stopped, and keeps what it has."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self._crew.aclose()
+        if not self.is_over:
+            await self._checkpoint()
+            self._end(State.FAILED, UpstreamMisbehaved("The service stopped. Ask again."))
+        if self._digester is not None:
+            await self._digester.aclose()
+        await self._draft.close()
+
+    async def _complete(self) -> None:
+        self.state = State.FINISHING
+        try:
+            digests = await self._verify()
+            self.entry = replace(
+                self.entry,
+                identity=replace(self.entry.identity, length_bytes=self.length_bytes),
+                coverage=self.coverage,
+                complete=True,
+                digests=digests or self.entry.digests,
+            )
+            if not await self._draft.commit(self.entry):
+                log.info("%s was purged while it was fetched; it is not kept", self.entry.name)
+        except StoreError as error:
+            # The bytes can be read, only their keeping failed: readers go on undisturbed.
+            log.warning("%s cannot be kept: %s", self.entry.name, error)
+        except ForebayError as error:
+            self._end(State.FAILED, error)
+            return
+        self._end(State.COMPLETE)
+
+    async def _verify(self) -> tuple[tuple[str, str], ...]:
+        """The digests of the whole. Raises ``UpstreamChanged`` where one is not as expected."""
+        if self._digester is None or self.length_bytes is None:
+            return ()
+        found = await self._digester.finish(self.length_bytes)
+        for name, expected in self._expected:
+            if found[name] != expected:
+                raise UpstreamChanged(
+                    f"The {name} digest of what upstream sent is {found[name]}, "
+                    f"not the expected {expected}; nothing of it was kept."
+                )
+        return tuple(sorted(found.items()))
+
+    # Inner workings; all of it synchronous: decided over plain values, then done.
+
+    def _kick(self) -> None:
+        """Do what the plan says, and notice the end."""
+        if self.is_over or not self._begun:
+            return
+        if self._crew.error is None and self.length_bytes is not None:
+            self._follow_plan()
+        missing = self.length_bytes is not None and cov.subtract(self._goal, self.coverage)
+        if self._crew.idle and (self._crew.error is not None or not missing):
+            self._quiet.set()
+
+    def _follow_plan(self) -> None:
+        for _ in range(4 * self._policy.max_segments + 4):
+            step = next_step(self._situation(), self._crew.limits())
+            match step:
+                case Open(interval):
+                    if not self._crew.open(interval):
+                        return
+                case Cut(index):
+                    self._crew.cut(index)
+                case None:
+                    return
+
+    def _situation(self) -> Situation:
+        arriving = self._crew.arriving(self.coverage)
+        return Situation(
+            goal=self._goal,
+            coverage=arriving,
+            running=self._crew.work(),
+            waiting=tuple(
+                reader.position
+                for reader, waiter in self._readers.items()
+                if waiter is not None
+                and not waiter.done()
+                and cov.covered_until(arriving, reader.position) == reader.position
+            ),
+            readers=tuple(reader.position for reader in self._readers),
+        )
+
+    def _note_written(self, interval: Interval) -> None:
+        self.coverage = cov.add(self.coverage, interval)
+        if self._digester is not None:
+            self._digester.grow(cov.covered_until(self.coverage, 0))
+        for reader, waiter in self._readers.items():
+            if waiter is not None and self.readable_until(reader.position) > reader.position:
+                _wake(waiter)
+
+    def _end(self, state: State, error: ForebayError | None = None) -> None:
+        """Entry and transfer settle in the same tick, and everybody is told."""
+        self.state, self.error = state, error
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for waiter in self._readers.values():
+            if waiter is not None:
+                _wake(waiter)
+
+    def _settle_length(self, segment: Segment) -> None:
+        """A body of unknown length ends where its framing proved that it ends."""
+        if segment.body_ended and self._crew.error is None:
+            self.length_bytes = segment.received
+            self._goal = cov.normalise([Interval(0, segment.received)])
+            self._wake_all()
+        elif self._crew.error is None:
+            self._crew.error = UpstreamMisbehaved("The upstream stopped in mid-body. Ask again.")
+        self._quiet.clear()
+
+    def _is_whole(self) -> bool:
+        length = self.length_bytes
+        return length is not None and cov.contains(self.coverage, Interval(0, length))
+
+    def _goes_on_alone(self) -> bool:
+        policy = self._policy
+        if policy.when_alone is WhenAlone.FINISH:
+            return True
+        if policy.when_alone is WhenAlone.STOP or self.length_bytes is None:
+            return False
+        held = cov.total_bytes(self.coverage)
+        left = self.length_bytes - held
+        return left <= policy.finish_bytes or held >= policy.finish_share * self.length_bytes
+
+    async def _watch(self) -> None:
+        """Look at rates often, and at the disk now and then."""
+        checkpointed = self._around.clock()
+        while not self.is_over:
+            await asyncio.sleep(WATCH_EVERY_SECONDS)
+            missing = cov.subtract(self._goal, self.coverage)
+            self._crew.watch(cov.total_bytes(missing))
+            if self._around.clock() - checkpointed >= CHECKPOINT_EVERY_SECONDS:
+                with contextlib.suppress(StoreError):
+                    await self._checkpoint()
+                checkpointed = self._around.clock()
+
+    async def _checkpoint(self) -> None:
+        coverage = self.coverage
+        if coverage == self._checkpointed or self.length_bytes is None:
+            return
+        with contextlib.suppress(StoreError):
+            await self._draft.checkpoint(coverage)
+            self._checkpointed = coverage
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

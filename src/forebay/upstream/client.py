@@ -1,0 +1,357 @@
+"""The upstream client: httpx's interface, our connections beneath. The only importer of httpx.
+
+``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` is what its
+one shared ``httpx.AsyncClient`` sends through: a transport on ``pool``, ``dial`` and ``wire``.
+Any other ``httpx.AsyncBaseTransport`` (respx's, in tests) may stand in its place; length and
+errors are checked above it, whatever it is.
+
+Foreign exceptions are translated here and nowhere else: ``translated`` is the table.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Self, cast
+
+import httpcore
+import httpx
+
+from forebay import __version__
+from forebay.errors import (
+    ForebayError,
+    InvalidTarget,
+    Overloaded,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from forebay.model import Ask, Fields, Head
+from forebay.rules import urls
+from forebay.rules.urls import Url
+from forebay.upstream import redirects
+from forebay.upstream.dial import Dialer
+from forebay.upstream.framing import Framing, framing_of
+from forebay.upstream.guard import Guard
+from forebay.upstream.pool import Origin, Pool
+from forebay.upstream.wire import StaleConnection, Wire
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""Methods that may be sent again when a kept connection was dead (RFC 9110 §9.2.2)."""
+
+OUR_FIELDS = (
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+)
+"""Fields of one connection: never taken from an ``Ask`` (RFC 9110 §7.6.1)."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def translated(error: BaseException) -> ForebayError | None:
+    """Our error for a foreign one; None for what is no failure of an upstream.
+
+    The message never repeats the foreign one, which may hold addresses.
+    """
+    if isinstance(error, ForebayError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return translated(error.exceptions[0])
+    match error:
+        case httpx.PoolTimeout() | httpcore.PoolTimeout():
+            return Overloaded("All connections to upstreams are in use; try again soon.")
+        case httpx.TimeoutException() | httpcore.TimeoutException() | TimeoutError():
+            return UpstreamTimeout("The upstream was silent for too long.")
+        case httpx.UnsupportedProtocol() | httpcore.UnsupportedProtocol() | httpx.InvalidURL():
+            return InvalidTarget("The address is not one that can be fetched.")
+        case httpx.NetworkError() | httpx.ProxyError() | httpcore.NetworkError():
+            return UpstreamUnreachable("The connection to the upstream failed.")
+        case httpcore.ProxyError() | httpcore.ConnectionNotAvailable() | OSError():
+            return UpstreamUnreachable("The connection to the upstream failed.")
+        case httpx.HTTPError() | httpx.StreamError() | httpx.CookieConflict():
+            return UpstreamMisbehaved("The upstream's answer breaks HTTP.")
+        case httpcore.ProtocolError() | ValueError() | RuntimeError():
+            return UpstreamMisbehaved("The upstream's answer breaks HTTP.")
+        case _:
+            return None
+
+
+class HttpxUpstream:
+    """``ports.Upstream`` over one shared ``httpx.AsyncClient``.
+
+    ``stall_timeout_seconds`` bounds the wait for a head and for each piece of a body.
+    ``via`` is the name that Via carries (RFC 9110 §7.6.3). Close with ``aclose``.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        connect_timeout_seconds: float = 10.0,
+        stall_timeout_seconds: float = 30.0,
+        max_connections: int = 256,
+        via: str = "forebay",
+        user_agent: str = f"forebay/{__version__}",
+        tls: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._guard = guard
+        self._via = f"1.1 {via}"
+        self._user_agent = user_agent
+        if transport is None:
+            dialer = Dialer(guard, connect_timeout_seconds=connect_timeout_seconds, tls=tls)
+            pool = Pool(max_connections=max_connections, wait_seconds=connect_timeout_seconds)
+            transport = GuardedTransport(pool, dialer, stall_timeout_seconds)
+        # The client keeps every cookie it is shown; ours are for nobody, so none may be.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(
+            transport=transport, trust_env=False, follow_redirects=False, cookies=no_cookies
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection; responses that are open break."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def open(self, ask: Ask) -> AsyncIterator[Response]:
+        """See ``ports.Upstream.open``."""
+        response = await self._follow(ask)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _follow(self, ask: Ask) -> Response:
+        """The final response of a chain; what came before it is closed."""
+        url, fields, unguarded = urls.parse(ask.url), self._fields(ask), ask.unguarded
+        passed: list[Head] = []
+        while True:
+            # Asked here as well as in the dialler, for requests that need no new connection.
+            self._guard.allow(url.host, url.port, unguarded=unguarded)
+            response = await self._send(ask, url, fields, unguarded=unguarded)
+            head = _head_of(response)
+            if not (ask.follow_redirects and redirects.is_followed(ask.method, head)):
+                break
+            await response.aclose()
+            if len(passed) == redirects.MAX_REDIRECTS:
+                raise UpstreamMisbehaved("The upstream redirects in a circle, or too often.")
+            passed.append(head)
+            target = redirects.next_url(url, head)
+            fields = redirects.fields_for(fields, url, target)
+            unguarded = unguarded and target.origin == url.origin
+            url = target
+        try:
+            framing = framing_of(ask.method, head.status, head.fields)
+        except UpstreamMisbehaved:
+            await response.aclose()
+            raise
+        return Response(response, head, str(url), tuple(passed), framing)
+
+    async def _send(self, ask: Ask, url: Url, fields: Fields, *, unguarded: bool) -> httpx.Response:
+        body = None if ask.body is None else _RequestBody(ask.body)
+        try:
+            request = httpx.Request(
+                ask.method,
+                str(url),
+                headers=[(b"host", url.authority.encode()), *fields.to_raw()],
+                stream=body or httpx.ByteStream(b""),
+                extensions={"forebay": _Question(ask, url, unguarded)},
+            )
+            return await self._client.send(request, stream=True)
+        except Exception as error:
+            raise (translated(error) or error) from None
+
+    def _fields(self, ask: Ask) -> Fields:
+        """The request's fields: those of the ask, less what belongs to a connection, and ours."""
+        if not _TOKEN.fullmatch(ask.method):
+            raise InvalidTarget("The request's method is not a token.")
+        options = re.split(r"[ \t,]+", ask.fields.combined("connection") or "")
+        fields = ask.fields.without(*OUR_FIELDS, *filter(None, options))
+        for name, value in fields:
+            if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)):
+                raise InvalidTarget(f"A request field cannot be sent on: {name[:40]!r}.")
+        if "user-agent" not in fields:
+            fields = fields.with_line("user-agent", self._user_agent)
+        if "accept-encoding" not in fields:
+            fields = fields.with_line("accept-encoding", "identity")
+        passed = fields.combined("via")
+        fields = fields.with_field("via", f"{passed}, {self._via}" if passed else self._via)
+        if ask.body is None:
+            needs_length = ask.method in {"POST", "PUT", "PATCH"}
+            return fields.with_line("content-length", "0") if needs_length else fields
+        if ask.body_length_bytes is None:
+            return fields.with_line("transfer-encoding", "chunked")
+        return fields.with_line("content-length", str(ask.body_length_bytes))
+
+
+class Response:
+    """``ports.UpstreamResponse``; ``interim`` has the heads of 1xx answers that came before."""
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        head: Head,
+        url: str,
+        passed: tuple[Head, ...],
+        framing: Framing,
+    ) -> None:
+        self._response = response
+        self._framing = framing
+        self.head = head
+        self.url = url
+        self.redirects = passed
+        self.interim: tuple[Head, ...] = response.extensions.get("interim", ())
+
+    @property
+    def framed(self) -> bool:
+        return self._framing.proves_end
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See ``ports.UpstreamResponse.chunks``."""
+        left = self._framing.length_bytes
+        # Not aiter_raw(), which refuses a response that its transport made of ready content.
+        pieces = aiter(cast("httpx.AsyncByteStream", self._response.stream))
+        try:
+            async with aclosing(cast("AsyncGenerator[bytes]", pieces)):
+                async for piece in pieces:
+                    if left is not None:
+                        left -= len(piece)
+                        if left < 0 and not self._framing.bodiless:
+                            raise UpstreamMisbehaved("The upstream sent more than it announced.")
+                    if piece:
+                        yield piece
+        except Exception as error:
+            raise (translated(error) or error) from None
+        if left is not None and left > 0:
+            raise UpstreamMisbehaved("The upstream closed the connection before the body's end.")
+        await self.aclose()  # so that the connection is free before the block is left
+
+    async def aclose(self) -> None:
+        """Release the connection. Idempotent; with our transport it awaits nothing."""
+        await self._response.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What the transport must know that ``httpx.Request`` does not hold, or not as it was."""
+
+    ask: Ask
+    url: Url
+    unguarded: bool
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Sends requests of ``HttpxUpstream`` over connections that the guard has checked."""
+
+    def __init__(self, pool: Pool, dialer: Dialer, stall_timeout_seconds: float) -> None:
+        self._pool = pool
+        self._dialer = dialer
+        self._stall_timeout_seconds = stall_timeout_seconds
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        question: _Question = request.extensions["forebay"]
+        try:
+            return await self._ask(request, question, fresh=False)
+        except StaleConnection:
+            if question.ask.body is not None or question.ask.method not in IDEMPOTENT:
+                raise
+        return await self._ask(request, question, fresh=True)
+
+    async def aclose(self) -> None:
+        self._pool.close()
+
+    async def _ask(
+        self, request: httpx.Request, question: _Question, *, fresh: bool
+    ) -> httpx.Response:
+        origin: Origin = (question.url.origin, question.unguarded)
+        wire = await self._pool.take(
+            origin,
+            lambda: self._dialer.dial(question.url, unguarded=question.unguarded),
+            fresh=fresh,
+        )
+        try:
+            received = await wire.ask(
+                question.ask.method,
+                _request_octets(question, request),
+                question.ask.body,
+                question.ask.body_length_bytes,
+                self._stall_timeout_seconds,
+            )
+        except BaseException:
+            self._pool.give_back(wire, origin)
+            raise
+        extensions: dict[str, Any] = {
+            "http_version": b"HTTP/1.1",
+            "reason_phrase": received.head.reason.encode("latin-1"),
+            "interim": received.interim,
+        }
+        return httpx.Response(
+            received.head.status,
+            headers=received.head.fields.to_raw(),
+            stream=_ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds),
+            extensions=extensions,
+        )
+
+
+class _ResponseBody(httpx.AsyncByteStream):
+    """A body on its wire. Closing it gives the wire back, once, and awaits nothing."""
+
+    def __init__(
+        self, pool: Pool, wire: Wire, origin: Origin, stall_timeout_seconds: float
+    ) -> None:
+        self._pool = pool
+        self._wire: Wire | None = wire
+        self._origin = origin
+        self._stall_timeout_seconds = stall_timeout_seconds
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        # Looked at anew for each piece: once closed, the wire is another request's.
+        if self._wire is None:
+            raise UpstreamUnreachable("The response was closed before its end.")
+        piece = await self._wire.next_piece(self._stall_timeout_seconds)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._pool.give_back(wire, self._origin)
+
+
+class _RequestBody(httpx.AsyncByteStream):
+    """A request's body for transports other than ours."""
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
+
+
+def _request_octets(question: _Question, request: httpx.Request) -> bytes:
+    """The request's head (RFC 9112 §3): method and target as they are, not as httpx has them."""
+    lines = [b"%b: %b\r\n" % (name.title(), value) for name, value in request.headers.raw]
+    line = f"{question.ask.method} {question.url.request_target} HTTP/1.1\r\n".encode("latin-1")
+    return line + b"".join(lines) + b"\r\n"
+
+
+def _head_of(response: httpx.Response) -> Head:
+    fields = Fields.from_raw(response.headers.raw)
+    return Head(response.status_code, fields, response.reason_phrase)

@@ -1,0 +1,255 @@
+"""One connection to an upstream: asks one thing at a time, and knows when it has been spoilt.
+
+An ``asyncio`` protocol beneath, so that an idle connection which the upstream closes, or on
+which it says something unasked, is known to be dead at once, and not when it is next used.
+Every way out of an exchange is a plain call that awaits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+from forebay.errors import (
+    ForebayError,
+    InvalidTarget,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from forebay.upstream.incoming import Incoming, ReceivedHead
+
+HIGH_WATER_BYTES = 1_048_576
+"""Bytes held for a reader before the socket is no longer read from."""
+LOW_WATER_BYTES = 262_144
+"""Bytes held when reading from the socket goes on."""
+
+
+class StaleConnection(UpstreamUnreachable):
+    """A kept connection broke before one octet of an answer came: asking again is safe."""
+
+
+class Wire(asyncio.Protocol):
+    """A connection. ``on_lost`` is called once, when it can no longer be used."""
+
+    def __init__(self) -> None:
+        self.on_lost: Callable[[Wire], None] = lambda _: None
+        self.idle_since = 0.0
+        self.exchanges = 0
+        self.closed = False
+        self._transport: asyncio.Transport | None = None
+        self._incoming: Incoming | None = None
+        self._error: ForebayError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._reading_paused = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods without being subclasses.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None:  # nobody asked: whatever it is, it is no answer of ours
+            self.close()
+            return
+        try:
+            incoming.feed(data)
+        except UpstreamMisbehaved as error:
+            self._fail(error)
+            return
+        if incoming.queued_bytes > HIGH_WATER_BYTES and not self._reading_paused:
+            self._reading_paused = True
+            self._pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable.set()
+        if self._incoming is not None and self._error is None:
+            self._error = self._why_lost(self._incoming, exc)
+        self.close()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # one exchange
+
+    async def ask(
+        self,
+        method: str,
+        octets: bytes,
+        body: AsyncIterator[bytes] | None,
+        body_length_bytes: int | None,
+        timeout_seconds: float,
+    ) -> ReceivedHead:
+        """Send a request (its head as octets) and wait for the head of the final response.
+
+        Raises ``StaleConnection`` where a kept connection turns out dead, else
+        ``UpstreamError``. After an error or a cancellation, call ``release``.
+        """
+        if self.closed or self._transport is None:
+            raise StaleConnection("The upstream closed the connection.")
+        self._incoming = incoming = Incoming(method)
+        self.exchanges += 1
+        self._transport.write(octets)
+        if body is not None:
+            sending = self._send_body(self._transport, body, body_length_bytes, timeout_seconds)
+            self._sender = asyncio.ensure_future(sending)
+            self._sender.add_done_callback(self._sent)
+        until: float | None = None
+        while incoming.received is None:
+            if self._error is not None:
+                raise self._error
+            # A body may take as long as its client needs; from its end the whole head has
+            # one deadline, so that drips do not prolong it.
+            if until is None and (self._sender is None or self._sender.done()):
+                until = asyncio.get_running_loop().time() + timeout_seconds
+            await self._wait(until)
+        if self._sender is not None and incoming.received.head.status >= 400:
+            self._sender.cancel()  # it has made up its mind (RFC 9112 §9.5)
+        return incoming.received
+
+    async def next_piece(self, timeout_seconds: float) -> bytes:
+        """The next bytes of the body; ``b""`` behind the last.
+
+        Raises ``UpstreamTimeout`` when none come for so long, ``UpstreamMisbehaved`` when the
+        body is not what its framing says, ``UpstreamUnreachable`` on a reset.
+        """
+        incoming = self._incoming
+        if incoming is None:
+            raise UpstreamUnreachable("The response has been closed.")
+        # One deadline for the next byte of the body: chunk framing alone does not prolong it.
+        until = asyncio.get_running_loop().time() + timeout_seconds
+        while not incoming.pieces:
+            if incoming.complete:
+                bodiless = incoming.received is None or incoming.received.framing.bodiless
+                if incoming.surplus and not bodiless:
+                    raise UpstreamMisbehaved("The upstream sent more than its answer's length.")
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait(until)
+        piece = incoming.next_piece()
+        if self._reading_paused and incoming.queued_bytes <= LOW_WATER_BYTES:
+            self._reading_paused = False
+            if not self.closed and self._transport is not None:
+                self._transport.resume_reading()
+        return piece
+
+    def release(self) -> bool:
+        """End the exchange. True if the connection may serve another; else it is closed."""
+        incoming, self._incoming = self._incoming, None
+        sent = self._sender is None or (self._sender.done() and not self._sender.cancelled())
+        if self._sender is not None:
+            self._sender.cancel()
+            self._sender = None
+        usable = (
+            not self.closed
+            and self._error is None
+            and sent
+            and incoming is not None
+            and incoming.received is not None
+            and incoming.complete
+            and not incoming.surplus
+            and incoming.received.keep_alive
+            and incoming.received.framing.proves_end
+        )
+        if usable and self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        if not usable:
+            self.close()
+        return usable
+
+    def close(self) -> None:
+        """Drop the connection at once. Idempotent; awaits nothing."""
+        if self._transport is not None:
+            self._transport.abort()
+        if not self.closed:
+            self.closed = True
+            self.on_lost(self)
+
+    # within
+
+    async def _send_body(
+        self,
+        transport: asyncio.Transport,
+        body: AsyncIterator[bytes],
+        length: int | None,
+        timeout_seconds: float,
+    ) -> None:
+        sent = 0
+        async for piece in body:
+            if not piece:
+                continue
+            sent += len(piece)
+            if length is not None and sent > length:
+                break
+            transport.write(piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._writable.wait()
+            except TimeoutError:
+                raise UpstreamTimeout("The upstream stopped taking the request.") from None
+            if self.closed:
+                return
+        if length is None:
+            transport.write(b"0\r\n\r\n")
+        elif sent != length:
+            raise InvalidTarget("The request's body is not as long as its Content-Length says.")
+
+    def _sent(self, sender: asyncio.Task[None]) -> None:
+        """The body is out, or will never be: then neither can the answer be waited for."""
+        error = None if sender.cancelled() else sender.exception()
+        if isinstance(error, ForebayError):
+            self._fail(error)
+        elif error is not None:
+            self._fail(InvalidTarget("The request's body could not be read to its end."))
+        self._wake()
+
+    def _why_lost(self, incoming: Incoming, exc: Exception | None) -> ForebayError | None:
+        if not incoming.started:
+            if self.exchanges > 1:
+                return StaleConnection("The upstream closed the connection without an answer.")
+            return UpstreamUnreachable("The upstream closed the connection without an answer.")
+        if exc is not None and not incoming.complete:
+            return UpstreamUnreachable("The connection to the upstream broke.")
+        try:
+            incoming.end()
+        except UpstreamMisbehaved as error:
+            return error
+        return None
+
+    def _fail(self, error: ForebayError) -> None:
+        if self._error is None:
+            self._error = error
+        self.close()
+        self._wake()
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    async def _wait(self, until: float | None) -> None:
+        """Wait for the loop to report something; ``until`` is in the loop's time."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._waiter
+        except TimeoutError:
+            raise UpstreamTimeout("The upstream was silent for too long.") from None
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,199 @@
+"""The admin side as a FastAPI application: purge, listings, statistics, health and metrics.
+
+Its routes under ``/-/`` are reached through ``auth.AdminGuard`` only, which stands before the
+application, so that a route added here cannot be left open by mistake.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, Self
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
+
+from forebay import __version__
+from forebay.errors import ForebayError
+from forebay.ports import Selection
+from forebay.service import Service
+from forebay.views import ObjectView, PurgeResult, Statistics, TransferView
+from forebay.web.log import masked_name, printable
+from forebay.web.metrics import CONTENT_TYPE, Metrics
+from forebay.web.problems import Problem, problem_of
+
+audit_logger = logging.getLogger("forebay.audit")
+
+_CHOICES = ("url", "prefix", "mount", "tag", "all")
+
+
+class PurgeOrder(BaseModel):
+    """What to purge: exactly one of ``url``, ``prefix``, ``mount``, ``tag`` and ``all``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: Annotated[str, Field(min_length=1)] | None = None
+    prefix: Annotated[str, Field(min_length=1)] | None = None
+    mount: Annotated[str, Field(min_length=1)] | None = None
+    tag: Annotated[str, Field(min_length=1)] | None = None
+    all: bool = False
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> Self:
+        """Refuse an order that names nothing, or several things at once."""
+        if sum(bool(getattr(self, name)) for name in _CHOICES) != 1:
+            raise ValueError("name exactly one of url, prefix, mount, tag or all")
+        return self
+
+    async def carry_out(self, service: Service) -> PurgeResult:
+        """Do it. Raises ``ForebayError`` for a URL that cannot be read."""
+        if self.url is not None:
+            return await service.purge_url(self.url, dry_run=self.dry_run)
+        selection = Selection(
+            prefix=self.prefix, mount=self.mount, tag=self.tag, everything=self.all
+        )
+        return await service.purge(selection, dry_run=self.dry_run)
+
+    def words(self) -> str:
+        """The order in one word for the audit log, secrets masked."""
+        for name in _CHOICES[:-1]:
+            value = getattr(self, name)
+            if value is not None:
+                path, mark, query = value.partition("?")
+                return f"{name}={printable(masked_name(path, query if mark else None))}"
+        return "all"
+
+
+class Objects(BaseModel):
+    """A listing of stored objects, most recently used first."""
+
+    objects: list[ObjectView]
+
+
+class Transfers(BaseModel):
+    """The transfers that run now."""
+
+    transfers: list[TransferView]
+
+
+class Readiness:
+    """Whether the service takes work; set by the application's lifespan."""
+
+    def __init__(self) -> None:
+        self.ready = False
+
+
+def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> FastAPI:
+    """The admin application. Documentation pages are off: they would load foreign scripts."""
+    app = FastAPI(
+        title="Forebay admin",
+        version=__version__,
+        openapi_url="/-/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    _add_error_handlers(app)
+    _add_health(app, service, metrics, readiness)
+    _add_reading(app, service)
+    _add_purge(app, service)
+    return app
+
+
+_token_documented = [Depends(HTTPBearer(auto_error=False, description="The admin token."))]
+
+
+def _add_reading(app: FastAPI, service: Service) -> None:
+    @app.get("/-/objects", dependencies=_token_documented)
+    async def objects(
+        prefix: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    ) -> Objects:
+        """Stored objects whose name begins with ``prefix``."""
+        return Objects(objects=await service.objects(prefix=prefix, limit=limit))
+
+    @app.get("/-/stats", dependencies=_token_documented)
+    async def stats() -> Statistics:
+        """Totals since start and the state of the store."""
+        return await service.statistics()
+
+    @app.get("/-/transfers", dependencies=_token_documented)
+    async def transfers() -> Transfers:
+        """What is arriving now."""
+        return Transfers(transfers=service.transfers())
+
+
+def _add_purge(app: FastAPI, service: Service) -> None:
+    @app.post("/-/purge", dependencies=_token_documented)
+    async def purge(order: PurgeOrder, request: Request) -> PurgeResult:
+        """Remove stored objects; with ``dry_run`` only count them."""
+        result = await order.carry_out(service)
+        audit(request.client.host if request.client else "", order.words(), result)
+        return result
+
+
+def audit(client_host: str, what: str, result: PurgeResult) -> None:
+    """One line for each change; a dry run changes nothing."""
+    if not result.dry_run:
+        audit_logger.info(
+            "purge %s by %s removed %d objects, %d bytes",
+            what,
+            client_host or "-",
+            result.objects,
+            result.size_bytes,
+        )
+
+
+def _add_health(app: FastAPI, service: Service, metrics: Metrics, readiness: Readiness) -> None:
+    methods = ["GET", "HEAD"]
+
+    @app.api_route("/healthz", methods=methods, include_in_schema=False)
+    @app.api_route("/livez", methods=methods, include_in_schema=False)
+    async def alive() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    @app.api_route("/readyz", methods=methods, include_in_schema=False)
+    async def ready() -> JSONResponse:
+        """200 while downloads go on, with a sick disk too: then the status is "degraded"."""
+        if not readiness.ready:
+            return JSONResponse({"status": "stopping"}, 503)
+        statistics = await service.statistics()
+        if statistics.healthy:
+            return JSONResponse({"status": "ok"})
+        detail = "the disk cache is out of order; downloads go on without it"
+        return JSONResponse({"status": "degraded", "detail": detail})
+
+    @app.api_route("/metrics", methods=methods, include_in_schema=False)
+    async def prometheus() -> Response:
+        return Response(metrics.render(await service.statistics()), media_type=CONTENT_TYPE)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ForebayError)
+    async def told(_: Request, error: ForebayError) -> Response:
+        return _response(problem_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first: dict[str, Any] = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _response(Problem(400, "invalid-request", f"{where}: {first['msg']}."))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        fields = tuple((error.headers or {}).items())
+        detail = {
+            404: "There is nothing of this name on the admin side.",
+            405: "This name does not take this method; see the Allow field.",
+        }.get(error.status_code, str(error.detail))
+        return _response(Problem(error.status_code, "refused", detail, fields))
+
+
+def _response(problem: Problem) -> Response:
+    body = problem.body()
+    response = Response(body, problem.status)
+    response.raw_headers = problem.raw_fields(len(body))
+    return response

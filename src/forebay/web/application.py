@@ -1,0 +1,98 @@
+"""The whole door as one ASGI application, from a service and a token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias, cast
+
+from forebay.service import Service
+from forebay.web.admin import Readiness, make_admin
+from forebay.web.asgi import App, Receive, Scope, Send
+from forebay.web.auth import AdminGuard
+from forebay.web.door import Door
+from forebay.web.limits import DoorLimits
+from forebay.web.metrics import Metrics
+
+logger = logging.getLogger("forebay.web")
+
+Hook: TypeAlias = Callable[[], Awaitable[None]]
+
+
+def make_app(
+    service: Service,
+    *,
+    token: str,
+    startup: Sequence[Hook] = (),
+    shutdown: Sequence[Hook] = (),
+    landing: bool = True,
+    limits: DoorLimits | None = None,
+) -> App:
+    """The ASGI application.
+
+    ``token`` opens the admin side; an empty one raises ``ValueError``. ``startup`` hooks run in
+    order before the first request, ``shutdown`` hooks in order after the last, each of them
+    even where an earlier one failed. ``landing`` is to be false where a mount has the prefix
+    ``/``. ``limits`` here bound request bodies; connections take theirs from the protocol.
+    """
+    metrics = Metrics()
+    readiness = Readiness()
+    admin = cast("App", make_admin(service, metrics, readiness))
+    door = Door(
+        service,
+        admin,
+        AdminGuard(token),
+        metrics,
+        landing=landing,
+        limits=limits or DoorLimits(),
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await door(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _live(receive, send, startup, shutdown, readiness)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    return app
+
+
+async def _live(
+    receive: Receive,
+    send: Send,
+    startup: Sequence[Hook],
+    shutdown: Sequence[Hook],
+    readiness: Readiness,
+) -> None:
+    """The lifespan conversation: start, wait for the end, stop."""
+    await receive()
+    try:
+        for hook in startup:
+            await hook()
+    except Exception as error:
+        logger.exception("the service could not start")
+        await _stop(shutdown)
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    readiness.ready = True
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    readiness.ready = False
+    failure = await _stop(shutdown)
+    if failure is None:
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await send({"type": "lifespan.shutdown.failed", "message": str(failure)})
+
+
+async def _stop(shutdown: Sequence[Hook]) -> Exception | None:
+    """Run every hook; the first failure is returned after the last has run."""
+    failure: Exception | None = None
+    for hook in shutdown:
+        try:
+            await hook()
+        except Exception as error:
+            logger.exception("a part of the service did not stop cleanly")
+            failure = failure or error
+    return failure

@@ -1,0 +1,79 @@
+"""A watch over one connection, to see whether the client still accepts bytes.
+
+The transport's buffer alone does not tell. The kernel reports a socket as writable only when a
+third of its send buffer is free, which for a slow client on a buffer of megabytes takes
+minutes. The octets that the peer has not acknowledged (SIOCOUTQ) move with every packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+
+
+def unacknowledged_bytes(fileno: int) -> int:
+    """Octets in the socket's send queue that the peer has not acknowledged; -1 if unknown."""
+    try:
+        answer = fcntl.ioctl(fileno, termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:
+        return -1
+    return int(struct.unpack("i", answer)[0])
+
+
+class StallWatch:
+    """Calls ``on_stall`` once when bytes wait and none has moved for ``limit_seconds``.
+
+    ``waiting_bytes`` says how much is held back for the client outside the kernel; ``fileno``
+    is the connection's socket. The watch looks twice in a limit, so that a stall is noticed
+    after one to one and a half limits. It sleeps while nothing waits: ``arm`` wakes it.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limit_seconds: float,
+        fileno: int,
+        waiting_bytes: Callable[[], int],
+        on_stall: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._step_seconds = limit_seconds / 2
+        self._fileno = fileno
+        self._waiting_bytes = waiting_bytes
+        self._on_stall = on_stall
+        self._timer: asyncio.TimerHandle | None = None
+        self._last: tuple[int, int] = (0, 0)
+        self._quiet_steps = 0
+
+    def arm(self) -> None:
+        """Begin to look, if not looking already."""
+        if self._timer is None:
+            self._quiet_steps = 0
+            self._last = self._mark()
+            self._timer = self._loop.call_later(self._step_seconds, self._look)
+
+    def stop(self) -> None:
+        """End for good, before the socket's number can mean another socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._step_seconds = float("inf")
+
+    def _mark(self) -> tuple[int, int]:
+        return self._waiting_bytes(), unacknowledged_bytes(self._fileno)
+
+    def _look(self) -> None:
+        self._timer = None
+        mark = self._mark()
+        if mark[0] == 0:
+            return
+        # An empty send queue means that the client has taken all there was: we wait for disk.
+        self._quiet_steps = self._quiet_steps + 1 if mark == self._last and mark[1] else 0
+        self._last = mark
+        if self._quiet_steps >= 2:
+            self._on_stall()
+        else:
+            self._timer = self._loop.call_later(self._step_seconds, self._look)

@@ -1,0 +1,45 @@
+"""What every test gets: a clean environment, a watched event loop, and a check for leaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import hypothesis
+import pytest
+
+from tests.blocking import RecordedBlockingError, watched_event_loop
+from tests.leaks import assert_no_leaks
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watch_the_event_loop() -> Iterator[None]:
+    with watched_event_loop():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _fail_on_swallowed_blocking_calls() -> Iterator[None]:
+    RecordedBlockingError.seen.clear()
+    yield
+    if RecordedBlockingError.seen:
+        pytest.fail("blocking call on the event loop:\n" + "\n".join(RecordedBlockingError.seen))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting or proxy of the developer's shell reaches a test."""
+    for name in list(os.environ):
+        if name.upper().startswith("FOREBAY_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def no_leaks() -> AsyncIterator[None]:
+    """Fail where the test leaves a descriptor open or a task running."""
+    async with assert_no_leaks():
+        yield

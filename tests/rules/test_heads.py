@@ -1,0 +1,118 @@
+"""RFC 9110 §7.6, §15.3.7; RFC 9111 §4, §5.1; RFC 9211 §2: fields that go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from forebay.model import CacheOutcome, CacheStatus
+from forebay.rules.heads import (
+    as_complete_head,
+    fields_to_forward,
+    fields_to_pass,
+    format_age,
+    response_fields,
+    went_through,
+)
+from tests.rules.making import NOW, Lines, date, fields, head
+
+HIT = CacheStatus(CacheOutcome.HIT)
+
+
+def test_a_hit_carries_age_and_keeps_upstream_s_date() -> None:
+    stored = fields({"Date": date(-50), "Age": "7", "ETag": '"x"'})
+    sent = response_fields(stored, HIT, now=NOW, age_seconds=57.9)
+    assert sent.get_all("date") == (date(-50),)
+    assert sent.get_all("age") == ("57",)
+    assert sent.get("accept-ranges") == "bytes"
+
+
+def test_a_missing_date_is_added() -> None:
+    assert response_fields(fields(), HIT, now=NOW).get_all("date") == (date(),)
+    assert response_fields(fields({"Date": "x"}), HIT, now=NOW).get_all("date") == (date(),)
+
+
+def test_what_passes_keeps_upstream_s_age() -> None:
+    assert response_fields(fields({"Age": "7"}), HIT, now=NOW).get_all("age") == ("7",)
+    assert "age" not in response_fields(fields(), HIT, now=NOW)
+
+
+def test_cache_status_and_via_are_appended() -> None:
+    stored = fields({"Cache-Status": "other; hit", "Via": "1.0 other"})
+    sent = response_fields(stored, HIT, now=NOW)
+    assert sent.get_all("cache-status") == ("other; hit", "forebay; hit")
+    assert sent.get_all("via") == ("1.0 other", "1.1 forebay")
+
+
+def test_warnings_and_connection_fields_do_not_go_on() -> None:
+    stored = fields({"Warning": "110", "Connection": "X-Hop", "X-Hop": "1", "Trailer": "x"})
+    sent = response_fields(stored, HIT, now=NOW, accept_ranges=False)
+    assert {name for name, _ in sent} == {"date", "via", "cache-status"}
+
+
+@pytest.mark.parametrize(
+    ("age", "text"), [(0, "0"), (-3, "0"), (1.99, "1"), (2**31, "2147483648"), (1e15, "2147483648")]
+)
+def test_age_is_whole_seconds_within_bounds(age: float, text: str) -> None:
+    assert format_age(age) == text
+
+
+PASSING: Lines = {
+    "Connection": "X-Hop",
+    "X-Hop": "1",
+    "Set-Cookie": "a=b",
+    "Alt-Svc": "x",
+    "X-Accel-Redirect": "/x",
+    "Proxy-Authenticate": "Basic",
+    "X-Stays": "1",
+}
+
+
+def test_what_passes_through_loses_what_is_not_for_the_client() -> None:
+    def kept(*, cookies: bool, own_origin: bool = False) -> set[str]:
+        passed = fields_to_pass(head(PASSING), cookies=cookies, own_origin=own_origin)
+        return {name for name, _ in passed}
+
+    assert kept(cookies=True) == {"set-cookie", "x-stays"}
+    assert kept(cookies=False) == {"x-stays"}
+    assert kept(cookies=False, own_origin=True) == {"set-cookie", "alt-svc", "x-stays"}
+
+
+def test_a_forwarded_request_loses_what_is_of_its_connection() -> None:
+    asked = fields(
+        {"Host": "a", "Connection": "Upgrade, HTTP2-Settings, X-Hop", "Upgrade": "h2c"}
+        | {"HTTP2-Settings": "x", "X-Hop": "1", "Content-Length": "3", "Expect": "100-continue"}
+        | {"Proxy-Authorization": "x", "Authorization": "y", "Transfer-Encoding": "chunked"}
+    )
+    assert list(fields_to_forward(asked)) == [("authorization", "y")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([], False),
+        ([("Via", "1.1 forebay-1")], True),
+        ([("Via", "1.1 other, 1.1 FOREBAY-1 (comment)")], True),
+        ([("Via", "1.1 other"), ("Via", "HTTP/1.1 forebay-1")], True),
+        ([("Via", "1.1 forebay-12, 1.1 x-forebay-1")], False),
+        ([("Via", "forebay-1")], False),
+        ([("Via", ",, ")], False),
+    ],
+)
+def test_a_loop_shows_in_via(lines: list[tuple[str, str]], found: bool) -> None:
+    assert went_through(fields(lines), "forebay-1") is found
+
+
+@pytest.mark.parametrize(
+    ("content_range", "length"),
+    [("bytes 2-4/10", "10"), ("bytes 2-4/*", None), ("nonsense", None), (None, None)],
+)
+def test_a_part_becomes_the_whole_with_its_complete_length(
+    content_range: str | None, length: str | None
+) -> None:
+    lines = {"Content-Length": "3", "Content-Digest": "x", "Content-MD5": "x", "ETag": '"x"'}
+    if content_range is not None:
+        lines["Content-Range"] = content_range
+    whole = as_complete_head(head(lines, 206))
+    assert (whole.status, whole.reason) == (200, "OK")
+    assert whole.fields.get("content-length") == length
+    assert {name for name, _ in whole.fields} - {"content-length"} == {"etag"}

@@ -1,0 +1,64 @@
+"""An upstream that may reach this machine, as tests of sockets need it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from forebay.upstream.client import HttpxUpstream
+from forebay.upstream.guard import Guard
+from forebay.upstream.resolver import Resolver
+from tests.fakes.tls import client_context
+
+MakeUpstream = Callable[..., HttpxUpstream]
+
+NAMES = {
+    "origin.test": ("127.0.0.1",),
+    "two.origin.test": ("127.0.0.1",),
+    "other.test": ("127.0.0.1",),
+    "half.test": ("127.0.0.2", "127.0.0.1"),
+    "private.test": ("10.0.0.1",),
+}
+
+
+def lookup(host: str) -> tuple[str, ...]:
+    if host not in NAMES:
+        raise OSError("no such name")
+    return NAMES[host]
+
+
+def open_guard(**settings: object) -> Guard:
+    """Allows loopback at every port; names are those of ``NAMES``."""
+    defaults: dict[str, object] = {
+        "allow_networks": ["127.0.0.0/8"],
+        "allow_ports": range(1, 65536),
+        "resolver": Resolver(lookup=lookup),
+    }
+    return Guard(**{**defaults, **settings})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def make_upstream() -> AsyncIterator[MakeUpstream]:
+    """Makes upstreams with these settings beside short timeouts; closes them at the end."""
+    made: list[HttpxUpstream] = []
+
+    def make(**settings: object) -> HttpxUpstream:
+        defaults: dict[str, object] = {
+            "guard": open_guard(),
+            "connect_timeout_seconds": 5.0,
+            "stall_timeout_seconds": 5.0,
+            "tls": client_context(),
+        }
+        upstream = HttpxUpstream(**{**defaults, **settings})  # type: ignore[arg-type]
+        made.append(upstream)
+        return upstream
+
+    yield make
+    for upstream in made:
+        await upstream.aclose()
+
+
+@pytest.fixture
+def upstream(make_upstream: MakeUpstream) -> HttpxUpstream:
+    return make_upstream()

@@ -1,0 +1,79 @@
+"""Servers of every kind that must give the same bytes, and files to give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forebay.web.application import make_app
+from tests.fakes.service import FakeService
+from tests.web.servers import SHORT, ServerThread
+
+TOKEN = "the admin token"
+MIB = 1024 * 1024
+
+OURS = [("asyncio", "ours"), ("uvloop", "ours")]
+EVERY = [*OURS, ("asyncio", "h11"), ("uvloop", "httptools")]
+
+
+def _serve(kind: tuple[str, str]) -> Iterator[tuple[ServerThread, FakeService]]:
+    service = FakeService()
+    loop, http = kind
+    server = ServerThread(make_app(service, token=TOKEN, limits=SHORT), loop=loop, http=http)
+    server.start()
+    try:
+        yield server, service
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="package", params=EVERY, ids="-".join)
+def _any_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
+    yield from _serve(request.param)
+
+
+@pytest.fixture(scope="package", params=OURS, ids="-".join)
+def _our_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
+    yield from _serve(request.param)
+
+
+@pytest.fixture
+def any_server(_any_server: tuple[ServerThread, FakeService]) -> ServerThread:
+    """A server of each kind in turn, its service's script empty."""
+    server, service = _any_server
+    service.__init__()  # type: ignore[misc]
+    return server
+
+
+@pytest.fixture
+def our_server(_our_server: tuple[ServerThread, FakeService]) -> ServerThread:
+    """A server with our protocol, under each loop, its service's script empty."""
+    server, service = _our_server
+    service.__init__()  # type: ignore[misc]
+    return server
+
+
+@pytest.fixture
+def any_service(_any_server: tuple[ServerThread, FakeService]) -> FakeService:
+    return _any_server[1]
+
+
+@pytest.fixture
+def our_service(_our_server: tuple[ServerThread, FakeService]) -> FakeService:
+    return _our_server[1]
+
+
+@pytest.fixture(scope="package")
+def content() -> bytes:
+    """50 MiB of which every part is different."""
+    return random.Random(2).randbytes(50 * MIB)
+
+
+@pytest.fixture(scope="package")
+def content_file(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("content") / "blob"
+    path.write_bytes(content)
+    return path
