@@ -106,6 +106,7 @@ class MemoryDraft:
         if not self._store.holds(self._held):
             return False
         self._held.entry = replace(self._held.entry, coverage=coverage)
+        self._store.touch_written(self._held)
         return True
 
     async def commit(self, entry: Entry) -> bool:
@@ -129,6 +130,7 @@ class MemoryDraft:
             coverage=(Interval(0, length),) if length else (),
         )
         self._store.commits += 1
+        self._store.touch_written(self._held)
         return True
 
     async def close(self) -> None:
@@ -308,6 +310,10 @@ class MemoryStore:
             raise StoreError(self.faults.trouble)
         if self.faults.full:
             raise StoreFull("No room could be made.")
+
+    def touch_written(self, held: _Held) -> None:
+        """Whoever writes an entry uses it."""
+        held.last_used_time = max(held.last_used_time, self._clock())
 
     def holds(self, held: _Held) -> bool:
         return self._held.get(held.entry.entry_id) is held

@@ -91,10 +91,15 @@ def test_conditions_in_their_order(
     assert evaluate(request(asked, method), head(stored)) == outcome
 
 
-@pytest.mark.parametrize("status", [301, 404, 412, 500])
+@pytest.mark.parametrize("status", [300, 301, 404, 412, 500])
 def test_conditions_count_only_over_a_success(status: int) -> None:
     for asked in ({"If-None-Match": "*"}, {"If-Match": '"y"'}):
         assert evaluate(request(asked), head(STORED, status)) == GO
+
+
+@pytest.mark.parametrize("status", [200, 203, 204, 299])
+def test_conditions_count_over_every_success(status: int) -> None:
+    assert evaluate(request({"If-None-Match": "*"}), head(STORED, status)) == SAME
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])

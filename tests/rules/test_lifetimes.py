@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from forebay.model import Policy
 from forebay.rules.fields import DELTA_MAX_SECONDS
-from forebay.rules.lifetimes import Failure, current_age, freshness_lifetime
+from forebay.rules.lifetimes import (
+    Failure,
+    current_age,
+    forbids_stale,
+    freshness_lifetime,
+    stale_while_revalidate_seconds,
+)
 from forebay.rules.lifetimes import may_serve_stale_on_error as may_serve
 from tests.rules.making import NOW, Lines, date, entry, head, request
 
@@ -221,6 +227,30 @@ def test_field_order_and_case_of_names_mean_nothing(
     random.shuffle(shuffled)
     assert lifetime(shuffled) == lifetime(lines)
     assert current_age(entry(shuffled), NOW + 5) == current_age(entry(lines), NOW + 5)
+
+
+@pytest.mark.parametrize("status", [200, 203, 204, 206, 300, 301, 308])
+def test_a_mount_s_times_are_for_successes_and_lasting_redirects(status: int) -> None:
+    assert lifetime({}, status, default_ttl_seconds=30.0) == 30
+    assert lifetime({}, status, force_ttl_seconds=30.0) == 30
+
+
+@pytest.mark.parametrize(
+    ("control", "forbidden"),
+    [
+        ("max-age=9", False),
+        ('no-cache="x"', False),
+        ("no-cache", True),
+        ("must-revalidate", True),
+        ("proxy-revalidate", True),
+        ("s-maxage=9", True),
+    ],
+)
+def test_some_directives_forbid_every_stale_use(control: str, forbidden: bool) -> None:
+    stored = head({"Cache-Control": f"{control}, stale-while-revalidate=5"})
+    assert forbids_stale(stored, Policy(), "/f") is forbidden
+    window = stale_while_revalidate_seconds(stored, Policy(), "/f")
+    assert window == (0 if forbidden else 5)
 
 
 ERROR, SILENCE = Failure.ERROR_STATUS, Failure.NO_ANSWER

@@ -56,7 +56,7 @@ def test_answers_about_one_request_are_never_stored(status: int) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_absence_is_stored_by_policy_or_by_upstream_s_word(status: int) -> None:
     assert not stores({}, status)
-    assert stores({}, status, negative_ttl_seconds=5.0)
+    assert stores({}, status, negative_ttl_seconds=0.5)
     assert stores({"Cache-Control": "max-age=5"}, status)
     assert not stores({}, status, force_ttl_seconds=5.0)
 

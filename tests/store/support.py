@@ -53,11 +53,12 @@ async def put(store: Store, body: bytes, entry: Entry | None = None, key: str = 
     """Store a complete object; gives the entry as stored."""
     entry = new_entry(key, length=len(body)) if entry is None else entry
     draft: Draft = await store.begin(entry, len(body))
-    await draft.write(0, [body])
-    assert await draft.commit(completed(entry, len(body)))
-    stored = draft.entry
-    await draft.close()
-    return stored
+    try:
+        await draft.write(0, [body])
+        assert await draft.commit(completed(entry, len(body)))
+        return draft.entry
+    finally:
+        await draft.close()
 
 
 def read(fileno: int, count: int = 1 << 24, position: int = 0) -> bytes:

@@ -32,7 +32,7 @@ def service() -> FakeService:
 async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
     app = make_app(service, token=TOKEN)
     await _start(app)
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://cache.test") as client:
         yield client
 
@@ -138,7 +138,7 @@ async def test_a_host_that_could_be_markup_is_not_shown(client: httpx.AsyncClien
 
 async def test_a_mount_at_the_root_has_the_root(service: FakeService) -> None:
     app = make_app(service, token=TOKEN, landing=False)
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://cache.test") as client:
         assert (await client.get("/")).status_code == 404
     assert service.requests[0].raw_path == "/"
@@ -365,7 +365,7 @@ async def test_a_sick_disk_is_degraded_and_still_ready(
 
 
 async def test_a_service_that_has_not_started_is_not_ready(service: FakeService) -> None:
-    transport = httpx.ASGITransport(app=make_app(service, token=TOKEN))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=make_app(service, token=TOKEN))
     async with httpx.AsyncClient(transport=transport, base_url="http://cache.test") as client:
         assert (await client.get("/readyz")).status_code == 503
 

@@ -18,7 +18,12 @@ def _tree(root: type[errors.ForebayError]) -> Iterator[type[errors.ForebayError]
 
 
 def _ours() -> list[type[errors.ForebayError]]:
-    return [cls for cls in _tree(errors.ForebayError) if cls.__module__.startswith("forebay.")]
+    """A private class is a room's signal to itself and has its parent's status."""
+    return [
+        cls
+        for cls in _tree(errors.ForebayError)
+        if cls.__module__.startswith("forebay.") and not cls.__name__.startswith("_")
+    ]
 
 
 def test_every_error_of_the_tree_has_a_status_of_its_own() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from forebay.errors import UpstreamMisbehaved
 from forebay.model import Window
+from forebay.web.application import make_app
 from tests.fakes.service import FakeService, Hang, ScriptedBody, file_body, file_reply, reply
 from tests.web.conftest import MIB
-from tests.web.servers import SHORT, ServerThread, wait_until
+from tests.web.servers import SHORT, Client, ServerThread, wait_until
 
 # Pipelining and the order of answers.
 
@@ -38,7 +42,8 @@ def test_what_is_no_request_is_refused_after_the_answers_before_it(
     our_service.answers["/f"] = lambda _: file_reply(content_file, 0, 3 * MIB)
     with our_server.connect() as client:
         client.send(
-            b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /f HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n"
+            b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /f HTTP/1.1\r\nHost: a\r\n\r\n"
+            b"nonsense\r\n\r\n"
         )
         assert client.read().body == b"a" * 10 + b"b" * 10
         assert client.read().body == content[: 3 * MIB]
@@ -95,7 +100,8 @@ _MALFORMED = {
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "coding and length": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
     b"Content-Length: 3\r\n\r\n0\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+    b"Content-Length: 3\r\n\r\nabc",
     "signed length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
     "list of lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
     "coding that is not chunked": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -481,8 +487,6 @@ def test_http_1_0_sees_a_reset_where_a_close_would_look_complete(
 def test_a_running_answer_is_finished_when_the_server_stops(
     content: bytes, content_file: Path
 ) -> None:
-    from forebay.web.application import make_app
-
     service = FakeService()
     service.answers["/f"] = lambda _: reply(ScriptedBody([b"early", 0.3, b"late!"]), 10)
     server = ServerThread(make_app(service, token="t"), loop="asyncio", http="ours")
@@ -495,3 +499,44 @@ def test_a_running_answer_is_finished_when_the_server_stops(
         assert client.is_closed_by_peer()
         assert idle.is_closed_by_peer()
     server.stop()
+
+
+# TLS, where the kernel cannot send files.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate and its key, made by openssl where there is one."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl here")
+    folder: Path = tmp_path_factory.mktemp("tls")
+    command = (
+        f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 "
+        f"-subj /CN=cache.test -keyout {folder}/key -out {folder}/certificate"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return folder / "certificate", folder / "key"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_under_tls_the_same_bytes_are_copied(
+    certificate: tuple[Path, Path], content: bytes, content_file: Path, loop: str
+) -> None:
+    service = FakeService()
+    service.answers["/f"] = lambda _: file_reply(content_file, 0, 10 * MIB)
+    app = make_app(service, token="t")
+    server = ServerThread(
+        app, loop=loop, http="ours",
+        ssl_certfile=str(certificate[0]), ssl_keyfile=str(certificate[1]),
+    )  # fmt: skip
+    server.start()
+    try:
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        with Client(context.wrap_socket(plain, server_hostname="cache.test")) as client:
+            for _ in range(2):
+                assert client.get("/f").body == content[: 10 * MIB]
+        assert service.requests[0].scheme == "https"
+    finally:
+        server.stop()

@@ -9,7 +9,7 @@ import pytest
 
 from forebay.errors import UpstreamMisbehaved
 from forebay.model import Window
-from tests.fakes.service import FakeService, Hang, ScriptedBody, file_body, file_reply, reply
+from tests.fakes.service import FakeService, Hang, ScriptedBody, Step, file_body, file_reply, reply
 from tests.web.conftest import MIB
 from tests.web.servers import ServerThread, open_descriptors, wait_until
 
@@ -37,7 +37,7 @@ def test_windows_and_bytes_mix_in_order(
 ) -> None:
     def answer(_: object) -> object:
         fd = os.open(content_file, os.O_RDONLY)
-        steps = [
+        steps: list[Step] = [
             b"one",
             Window(fd, 5, 3 * MIB),
             b"two" * 100_000,
@@ -216,7 +216,8 @@ def test_a_client_that_leaves_in_mid_window_releases_everything(
     wait_until(lambda: len(any_service.served) == 5)
     wait_until(lambda: any_server.connections == 0)
     assert [body.close_calls for body in bodies] == [1] * 5
-    assert all(0 < sent < 50 * MIB for _, sent in any_service.served)
+    if any_server.http == "ours":  # The others take bytes for a client that is gone.
+        assert all(0 < sent < 50 * MIB for _, sent in any_service.served)
     wait_until(lambda: len(open_descriptors()) <= len(before))
 
 

@@ -23,7 +23,6 @@ from forebay.units import describe_size
 _CHUNK_BYTES = 256 * 1024
 _MAX_TRIES = 5
 """Tries in a row without one new byte before the download is given up."""
-_FIRST_PAUSE_SECONDS = 0.5
 _WORTH_TRYING_AGAIN = frozenset({429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
@@ -45,8 +44,16 @@ class Download:
     """Brings ``address`` into ``target``; ``url`` is what the person asked for."""
 
     def __init__(
-        self, remote: Remote, url: str, address: str, target: Path, sha256: str | None
+        self,
+        remote: Remote,
+        url: str,
+        address: str,
+        target: Path,
+        sha256: str | None = None,
+        *,
+        first_pause_seconds: float = 0.5,
     ) -> None:
+        self._first_pause_seconds = first_pause_seconds
         self.part = target.with_name(target.name + ".part")
         self._note_file = target.with_name(target.name + ".part.json")
         self._remote = remote
@@ -100,7 +107,7 @@ class Download:
 
     def _fetch_all(self, meter: Meter) -> None:
         tries_left = _MAX_TRIES
-        pause_seconds = _FIRST_PAUSE_SECONDS
+        pause_seconds = self._first_pause_seconds
         while True:
             before = self.kept_bytes
             try:
@@ -112,7 +119,7 @@ class Download:
                     raise
                 reason = str(error)
             if self.kept_bytes > before:
-                tries_left, pause_seconds = _MAX_TRIES, _FIRST_PAUSE_SECONDS
+                tries_left, pause_seconds = _MAX_TRIES, self._first_pause_seconds
             tries_left -= 1
             if not tries_left:
                 raise DownloadError(

@@ -47,9 +47,11 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def progress_of(remote: Remote, url: str, name: str) -> Iterator[Meter]:
+def progress_of(
+    remote: Remote, url: str, name: str, console: Console | None = None
+) -> Iterator[Meter]:
     """A bar on standard error while the block runs; nothing where that is no terminal."""
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     if not console.is_terminal:
         yield _Silent()
         return

@@ -99,6 +99,7 @@ class _Server(uvicorn.Server):
 
 
 def run_here(settings: Settings, listener: socket.socket) -> None:
+    """Serve in this process until a signal; where the service cannot be made, say why and end."""
     try:
         application = create_app(settings)
     except (OSError, ValueError) as error:
@@ -108,6 +109,7 @@ def run_here(settings: Settings, listener: socket.socket) -> None:
 
 
 def run_workers(settings: Settings, listener: socket.socket) -> None:
+    """Serve in worker processes, which read the settings from the environment."""
     config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
     supervisor = Multiprocess(config, sockets=[listener])
     _say(banner(settings))

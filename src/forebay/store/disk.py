@@ -49,7 +49,11 @@ class DiskStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = Engine(
-            directory, max_size_bytes=max_size_bytes, min_free_bytes=min_free_bytes, shared=shared
+            directory,
+            max_size_bytes=max_size_bytes,
+            min_free_bytes=min_free_bytes,
+            shared=shared,
+            clock=clock,
         )
         self._clock = clock
         self._drafts: dict[str, DiskDraft] = {}

@@ -20,7 +20,7 @@ from forebay.store.lookup import Lookups
 from forebay.store.room import Room
 from forebay.store.rows import Row
 from forebay.store.threads import Threads
-from forebay.store.trouble import Health, is_corruption, log
+from forebay.store.trouble import Health, is_corruption, is_full_index, log
 
 T = TypeVar("T")
 
@@ -33,10 +33,17 @@ class Engine:
     """
 
     def __init__(
-        self, directory: Path, *, max_size_bytes: int | None, min_free_bytes: int, shared: bool
+        self,
+        directory: Path,
+        *,
+        max_size_bytes: int | None,
+        min_free_bytes: int,
+        shared: bool,
+        clock: Callable[[], float],
     ) -> None:
         self.layout = Layout(directory)
         self.shared = shared
+        self.clock = clock
         self.health = Health()
         self.generation = Generation(self.layout.generation) if shared else None
         self.index = Index(self.layout.index, self.generation)
@@ -237,7 +244,28 @@ class Engine:
         except sqlite3.DatabaseError as error:
             if is_corruption(error):
                 self._set_index_aside()
-            raise
+            if not is_full_index(error):
+                raise
+            return self._with_sacrifice(job, error)
+
+    def _with_sacrifice(self, job: Callable[[], T], error: sqlite3.Error) -> T:
+        """Run the job again on a disk so full that not even a row can be deleted.
+
+        The blobs of the least recently used go first this once, and their rows after: a crash
+        between the two leaves rows without blobs, which everybody takes for damage.
+        """
+        rows = self.room.sacrifice()
+        if not rows:
+            raise error
+        for row in rows:
+            self.blobs.remove(row.entry_id)
+        with self.index.transaction():
+            self.index.delete(rows)
+        self.room.mark_gone(rows)
+        self.room.count_evicted(rows)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.lookups.clear)
+        return job()
 
     def _set_index_aside(self) -> None:
         """Begin with an empty index; the sweep removes the blobs that nothing proves now."""

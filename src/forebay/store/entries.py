@@ -213,13 +213,15 @@ class DiskDraft:
         promised to it at the moment of the change.
         """
         index, claim, key = self._engine.index, self._claim, self._entry.key
+        # Whoever writes uses the entry: what has just arrived is not the next to be evicted.
+        used_time = self._engine.clock()
 
         def job() -> Entry | None:
             size = max(claim.promised_bytes, claim.written_bytes)
             if size_bytes is not None:
                 size = size_bytes
             with index.transaction():
-                updated = index.update(key, claim.entry_id, change, size)
+                updated = index.update(key, claim.entry_id, change, size, used_time)
             claim.promised_bytes = size
             return updated
 

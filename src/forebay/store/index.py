@@ -253,8 +253,11 @@ class Index:
         entry_id: str,
         change: Callable[[Entry], Entry],
         size_bytes: int | None = None,
+        used_time: float = 0.0,
     ) -> Entry | None:
         """Replace an entry by what ``change`` makes of it, and its size where one is given.
+
+        Its last use becomes ``used_time`` if that is later.
 
         Gives the new entry, None when it is not there or cannot be read. Within a transaction.
         """
@@ -267,8 +270,9 @@ class Index:
             return None
         size = row.size_bytes if size_bytes is None else size_bytes
         self._table.change(
-            "UPDATE Cache SET value = ?, size = ? WHERE rowid = ?",
-            [(codec.encode(entry), size, row.rowid)],
+            "UPDATE Cache SET value = ?, size = ?, access_time = max(access_time, ?)"
+            " WHERE rowid = ?",
+            [(codec.encode(entry), size, used_time, row.rowid)],
         )
         return entry
 

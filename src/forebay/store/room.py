@@ -21,6 +21,7 @@ _TRIM_ROWS = 512  # in one transaction, so that trimming holds nobody up for lon
 GROWTH_STEP_BYTES = 8 * 1024 * 1024
 """What a draft of unknown length is promised at a time: one transaction for so many bytes."""
 _GROWTH_STEPS_PER_LIMIT = 64
+_SACRIFICE_BYTES = 1024 * 1024  # the index's log needs some pages, not many
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Room:
         if needed == 0:
             return []
         candidates = self._candidates(needed)
-        chosen = victims((_candidate(row) for row in candidates), needed)
+        chosen = victims(map(_candidate, candidates), needed)
         if not chosen:
             raise StoreFull(
                 "The cache has no room for this object: raise cache.max_size or free disk space."
@@ -80,8 +81,15 @@ class Room:
         if needed == 0:
             return []
         candidates = self._candidates(needed)
-        chosen = victims((_candidate(row) for row in candidates), needed)
+        chosen = victims(map(_candidate, candidates), needed)
         return self._evict(candidates[: min(len(chosen), _TRIM_ROWS)])
+
+    def sacrifice(self) -> list[Row]:
+        """The rows whose blobs go first when the index itself has no space left to be changed."""
+        candidates = [row for row in self._candidates(_SACRIFICE_BYTES) if row.size_bytes]
+        enough = sum(row.size_bytes for row in candidates)
+        chosen = victims(map(_candidate, candidates), min(enough, _SACRIFICE_BYTES))
+        return candidates[: len(chosen)]
 
     def has_shortfall(self) -> bool:
         """Whether more is kept than may be, or less is free than must be."""

@@ -23,6 +23,11 @@ def is_corruption(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _primary_code(error) in _CORRUPT
 
 
+def is_full_index(error: BaseException) -> bool:
+    """Whether the index could not be written for want of space."""
+    return isinstance(error, sqlite3.Error) and _primary_code(error) == sqlite3.SQLITE_FULL
+
+
 def translated(error: Foreign) -> StoreError:
     """The same trouble as one of our errors, with a sentence that names no path."""
     if isinstance(error, OSError):
@@ -30,7 +35,7 @@ def translated(error: Foreign) -> StoreError:
             return StoreFull("The disk of the cache is full: free some space on it.")
         reason = os.strerror(error.errno) if error.errno else str(error)
         return StoreError(f"The disk of the cache refuses work: {reason}.")
-    if _primary_code(error) == sqlite3.SQLITE_FULL:
+    if is_full_index(error):
         return StoreFull("The disk of the cache is full: free some space on it.")
     return StoreError(f"The index of the cache refuses work: {error}.")
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from forebay.errors import Overloaded
+from forebay.errors import Overloaded, UpstreamUnreachable
 from forebay.upstream.wire import Wire
 
 Origin: TypeAlias = tuple[str, bool]
@@ -43,6 +43,7 @@ class Pool:
         self._idle: dict[Wire, Origin] = {}  # oldest first
         self._open: set[Wire] = set()
         self._dialling = 0
+        self._closed = False
         self._waiting: deque[tuple[Origin, _Turn]] = deque()
 
     @property
@@ -54,14 +55,18 @@ class Pool:
         self, origin: Origin, dial: Callable[[], Awaitable[Wire]], *, fresh: bool = False
     ) -> Wire:
         """An idle connection to this origin, or with ``fresh`` or none idle, one that ``dial``
-        makes. Raises ``Overloaded`` and what ``dial`` raises."""
+        makes. Raises ``Overloaded``, after ``close`` ``UpstreamUnreachable``, and what ``dial``
+        raises."""
         wire = None if fresh else self._take_idle(origin)
         if wire is None:
             wire = await self._slot(origin)
         if wire is not None:
             return wire
         try:
+            self._check_open()
             wire = await dial()
+            if self._closed:
+                wire.close()
             if not wire.closed:
                 self._open.add(wire)
                 wire.on_lost = self._lost
@@ -90,9 +95,14 @@ class Pool:
             next(iter(self._idle)).close()
 
     def close(self) -> None:
-        """Close every connection, busy ones too."""
+        """Close every connection, busy ones too, and make no more. Idempotent."""
+        self._closed = True
         for wire in tuple(self._open):
             wire.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UpstreamUnreachable("The service is shutting down.")
 
     def _take_idle(self, origin: Origin) -> Wire | None:
         """The idle connection that was used last; those that are too old are closed."""

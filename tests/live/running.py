@@ -1,0 +1,203 @@
+"""The whole service on a real port, in the test's own event loop, with a scripted origin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from forebay.app import create_app
+from forebay.settings import load
+from forebay.web.limits import DoorLimits
+from forebay.web.protocol import protocol_with
+from tests.fakes.origin import Origin
+
+TOKEN = "a-token-for-tests"  # noqa: S105
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a client got; ``whole`` says whether the framing proved the end of the body."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    whole: bool
+
+    @property
+    def cache_status(self) -> str:
+        return self.fields.get("cache-status", "")
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(slots=True)
+class Download:
+    """A response that is being read piece by piece over a connection of its own."""
+
+    status: int
+    fields: dict[str, str]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    body: bytearray = field(default_factory=bytearray)
+
+    async def read_until(self, count: int) -> bytes:
+        """Read on until this many bytes of the body have come, or it ends."""
+        while len(self.body) < count:
+            piece = await asyncio.wait_for(self.reader.read(65536), 10)
+            if not piece:
+                break
+            self.body += piece
+        return bytes(self.body)
+
+    def leave(self) -> None:
+        """Reset the connection, as a killed client does."""
+        self.writer.transport.abort()
+
+
+class Running:
+    """A running service: ask it things as clients do."""
+
+    def __init__(self, port: int, origin: Origin, cache: Path) -> None:
+        self.port = port
+        self.origin = origin
+        self.cache = cache
+        self.downloads: list[Download] = []
+
+    def path(self, path: str) -> str:
+        """The URL-in-path form of something at the origin."""
+        return "/" + self.origin.url(path)
+
+    async def start(
+        self, path: str, *lines: str, method: str = "GET", body: bytes = b""
+    ) -> Download:
+        """Send a request on a new connection and read the head of the answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**16)
+        head = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", "Connection: close"]
+        if body:
+            head.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body)
+        raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        first, *rest = raw.decode("latin-1").split("\r\n")[:-2]
+        fields: dict[str, str] = {}
+        for line in rest:
+            name, value = line.split(": ", 1)
+            name = name.lower()
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        download = Download(int(first.split(" ")[1]), fields, reader, writer)
+        self.downloads.append(download)
+        return download
+
+    async def get(self, path: str, *lines: str, method: str = "GET", body: bytes = b"") -> Answer:
+        """A whole request and its answer; ``path`` as it is to stand in the request line."""
+        download = await self.start(path, *lines, method=method, body=body)
+        try:
+            return await _read_body(download, method)
+        finally:
+            download.writer.close()
+            with contextlib.suppress(ConnectionError):
+                await download.writer.wait_closed()
+
+    async def fetch(self, path: str, *lines: str, method: str = "GET") -> Answer:
+        """The same for something at the origin, by URL in path."""
+        return await self.get(self.path(path), *lines, method=method)
+
+    async def admin(self, path: str, order: dict[str, Any] | None = None) -> Answer:
+        """An order or a question to the admin side, with the token."""
+        token = f"Authorization: Bearer {TOKEN}"
+        if order is None:
+            return await self.get(path, token)
+        content = "Content-Type: application/json"
+        return await self.get(path, token, content, method="POST", body=json.dumps(order).encode())
+
+
+async def _read_body(download: Download, method: str) -> Answer:
+    fields, status, reader = download.fields, download.status, download.reader
+    whole, body = True, b""
+    if method == "HEAD" or status in {204, 304}:
+        pass
+    elif fields.get("transfer-encoding") == "chunked":
+        body, whole = await _read_chunks(reader)
+    elif "content-length" in fields:
+        length = int(fields["content-length"])
+        try:
+            body = await asyncio.wait_for(reader.readexactly(length), 20)
+        except asyncio.IncompleteReadError as error:
+            body, whole = error.partial, False
+        except ConnectionError:
+            whole = False
+    else:
+        body = await asyncio.wait_for(reader.read(-1), 20)
+    return Answer(status, fields, body, whole)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    body = b""
+    try:
+        while size := int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 20), 16):
+            body += (await asyncio.wait_for(reader.readexactly(size + 2), 20))[:-2]
+        await reader.readexactly(2)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return body, False
+    return body, True
+
+
+@contextlib.asynccontextmanager
+async def running(
+    directory: Path,
+    origin: Origin,
+    *,
+    tables: dict[str, dict[str, Any]] | None = None,
+    mounts: list[dict[str, Any]] | None = None,
+    protocol: Any = None,
+) -> AsyncIterator[Running]:
+    """Start the service with a cache in this directory, and stop it gracefully at the end."""
+    overrides: dict[str, Any] = {
+        "cache": {"dir": str(directory), "min_free": 0},
+        "admin": {"token": TOKEN},
+        "server": {"port": 1},
+        "upstream": {
+            "allow_networks": ["127.0.0.0/8"],
+            "allow_ports": list(range(1024, 65536)),
+            "connect_timeout": 2.0,
+            "stall_timeout": 2.0,
+        },
+    }
+    for name, table in (tables or {}).items():
+        overrides[name] = {**overrides.get(name, {}), **table}
+    if mounts is not None:
+        overrides["mounts"] = mounts
+    config = uvicorn.Config(
+        create_app(load(None, overrides)),
+        host="127.0.0.1",
+        port=0,
+        http=protocol or protocol_with(DoorLimits()),
+        loop="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        service = Running(server.servers[0].sockets[0].getsockname()[1], origin, directory)
+        yield service
+        for download in service.downloads:
+            download.leave()
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,226 @@
+"""Several processes on one directory, and processes that die."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from forebay.errors import StoreError
+from forebay.model import Entry
+from forebay.ports import Selection
+from forebay.store.disk import DiskStore
+from tests.store.processes import WorkerFailed, worker
+from tests.store.support import (
+    BLOCK,
+    blob_files,
+    completed,
+    disk_bytes,
+    new_entry,
+    pattern,
+    put,
+    read,
+)
+from tests.store.worker import CHURN_KEYS, churn_body
+
+
+def open_store(directory: Path, *, shared: bool = False, limit: int | None = None) -> DiskStore:
+    return DiskStore(directory, max_size_bytes=limit, min_free_bytes=0, shared=shared)
+
+
+# Sharing
+
+
+async def test_workers_see_each_others_purges_and_objects_at_once(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as other:
+        for turn in range(20):
+            entry_id = await other.ask("put", "aa", 100 + turn)
+            assert [e.entry_id for e in await store.find("aa")] == [entry_id]
+            assert store.find_cached("aa") is not None
+            assert await other.ask("purge", "aa") == 1
+            assert store.find_cached("aa") is None
+            assert await store.find("aa") == ()
+            ours = await put(store, pattern(50), key="aa")
+            assert await other.ask("find", "aa") == [[ours.entry_id, True]]
+            assert await other.ask("read", "aa") == pattern(50).decode()
+            await store.remove(Selection(key="aa"))
+            assert await other.ask("find", "aa") == []
+    await store.close()
+
+
+async def test_a_purge_in_one_worker_ends_a_draft_of_another(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 500)
+        (partial,) = await store.find("aa")
+        assert partial.coverage == ((0, 500),)
+        reader = store.open_reader(partial)
+        assert (await store.remove(Selection(key="aa"))).objects == 1
+        assert await other.ask("finish") is False
+        assert await store.find("aa") == ()
+        assert read(reader) == pattern(1000)
+    await store.settle()
+    assert blob_files(tmp_path) == {}
+    await store.close()
+
+
+async def test_a_worker_that_starts_leaves_the_drafts_of_others_alone(tmp_path: Path) -> None:
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "covered", 1000, 500)
+        await other.ask("begin", "aa", 1000, 0)
+        store = open_store(tmp_path, shared=True)
+        await store.open()
+        swept = await store.swept()
+        assert (swept.orphan_blobs, swept.dropped_rows, swept.is_finished) == (0, 0, True)
+        (partial,) = await store.find("aa")
+        with pytest.raises(StoreError, match="writing this entry"):
+            await store.resume(partial)
+        assert await other.ask("finish") is True
+        (found,) = await store.find("aa")
+        assert found.complete
+        assert read(store.open_reader(found)) == pattern(1000)
+        await store.close()
+
+
+async def test_a_dead_workers_draft_is_taken_over(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 500)
+        await other.kill()
+    (partial,) = await store.find("aa")
+    draft = await store.resume(partial)
+    await draft.write(500, [pattern(1000)[500:]])
+    assert await draft.commit(completed(draft.entry, 1000))
+    await draft.close()
+    (found,) = await store.find("aa")
+    assert read(store.open_reader(found)) == pattern(1000)
+    await store.close()
+
+
+async def test_workers_share_one_limit_and_spare_each_others_drafts(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True, limit=100 * BLOCK)
+    await store.open()
+    async with worker(tmp_path, shared=True, max_size=100 * BLOCK) as other:
+        await other.ask("begin", "draft", 60 * BLOCK, BLOCK)
+        with pytest.raises(StoreError, match="no room"):
+            await store.begin(new_entry("bb", length=50 * BLOCK), 50 * BLOCK)
+        await put(store, pattern(40 * BLOCK), key="cc")
+        assert await other.ask("finish") is True
+        await put(store, pattern(40 * BLOCK), key="dd")
+        assert [len(await store.find(key)) for key in ("draft", "cc", "dd")] == [1, 0, 1]
+        assert (await other.ask("usage"))["size"] == 100 * BLOCK
+    assert disk_bytes(tmp_path) == 100 * BLOCK
+    await store.close()
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, False), (False, True), (True, False)])
+async def test_a_second_service_is_told_who_has_the_directory(
+    tmp_path: Path, first: bool, second: bool
+) -> None:
+    store = open_store(tmp_path, shared=first)
+    await store.open()
+    with pytest.raises(WorkerFailed, match=f"{tmp_path} is in use by another Forebay"):
+        async with worker(tmp_path, shared=second):
+            pass
+    await put(store, b"unharmed")
+    await store.close()
+    async with worker(tmp_path, shared=second) as next_one:
+        assert await next_one.ask("read", "aa") == "unharmed"
+
+
+# Dying
+
+
+async def check_everything(store: DiskStore) -> int:
+    """Every byte that the index claims is right; gives the count of entries."""
+    entries: list[Entry] = []
+    for number in range(CHURN_KEYS):
+        entries.extend(await store.find(f"churn{number}"))
+    for entry in entries:
+        if not entry.coverage:
+            continue  # the sweep may be taking it away at this moment
+        assert entry.length_bytes is not None
+        body = churn_body(entry.key, entry.length_bytes)
+        held = read(store.open_reader(entry))
+        if entry.complete:
+            assert held == body
+        for start, stop in entry.coverage:
+            assert held[start:stop] == body[start:stop]
+    return len(entries)
+
+
+@pytest.mark.parametrize("limit", [None, 300 * BLOCK])
+async def test_after_kill_9_every_claimed_byte_is_right(tmp_path: Path, limit: int | None) -> None:
+    choice = random.Random(7)
+    checked = 0
+    for round_number in range(4):
+        async with worker(tmp_path, max_size=limit) as victim:
+            await victim.ask("churn", round_number)
+            await asyncio.sleep(choice.uniform(0.02, 0.25))
+            await victim.kill()
+        store = open_store(tmp_path, limit=limit)
+        await store.open()
+        checked += await check_everything(store)
+        assert (await store.swept()).is_finished
+        listed = [one async for one in store.list()]
+        assert {one.entry.entry_id for one in listed} == set(blob_files(tmp_path))
+        usage = await store.usage()
+        assert usage.size_bytes == disk_bytes(tmp_path) == sum(one.size_bytes for one in listed)
+        assert limit is None or usage.size_bytes <= limit
+        assert await check_everything(store) == len(listed)
+        await store.close()
+    assert checked > 0
+
+
+async def test_after_kill_9_of_a_sharing_worker_the_others_go_on(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as victim:
+        await victim.ask("churn", 1)
+        for number in range(30):
+            await put(store, pattern(number + 1), key=f"ours{number}")
+        await victim.kill()
+    await check_everything(store)
+    for number in range(30):
+        (found,) = await store.find(f"ours{number}")
+        assert read(store.open_reader(found)) == pattern(number + 1)
+    await store.close()
+
+
+# A disk that is full
+
+
+async def test_a_full_disk_refuses_politely_and_is_used_again_when_it_can_be(
+    tmp_path: Path,
+) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare to mount a small file system")
+    mount = f'mount -t tmpfs -o size=2m none "{tmp_path}" && exec "$@"'
+    through = ["unshare", "-rm", "sh", "-c", mount, "sh"]
+    try:
+        async with worker(tmp_path, through=through) as one:
+            troubles = await one.ask("fill", 30, 200_000)
+            assert troubles
+            assert all(told.startswith("StoreFull: ") for told in troubles)
+            kept = [n for n in range(30) if await one.ask("find", f"fill{n}")]
+            assert kept
+            for number in kept:
+                assert await one.ask("holds", f"fill{number}", 200_000) is True
+            assert await one.ask("purge", "nothing") == 0
+            for number in kept:
+                await one.ask("purge", f"fill{number}")
+            assert [n for n in kept if await one.ask("find", f"fill{n}")] == []
+            await one.ask("flush")
+            assert await one.ask("fill", 1, 100_000) == []
+            assert (await one.ask("usage"))["healthy"] is True
+    except WorkerFailed as error:
+        if "died" not in str(error):
+            raise
+        pytest.skip("may not mount a small file system here")
