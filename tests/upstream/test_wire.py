@@ -25,7 +25,7 @@ from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.wire import HIGH_WATER_BYTES
 from tests.fakes.origin import Origin, OriginRequest, Resource
 from tests.fakes.tls import server_context
-from tests.upstream.conftest import MakeUpstream, open_guard
+from tests.upstream.conftest import MakeUpstream, open_guard, raw_server
 
 BODY = bytes(range(256)) * 400
 
@@ -171,12 +171,9 @@ async def test_a_dripping_head_has_one_deadline(
             await asyncio.sleep(0.05)
 
     upstream = make_upstream(stall_timeout_seconds=0.3)
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5), raw_server(drip) as url:
         with pytest.raises(UpstreamTimeout):
-            await fetch(upstream, f"http://127.0.0.1:{port}/")
-    server.close()
+            await fetch(upstream, url)
 
 
 # connections
@@ -200,30 +197,26 @@ async def test_surplus_bytes_never_become_the_answer_to_another_request(
 async def test_surplus_that_comes_later_closes_the_idle_connection(
     origin: Origin, upstream: HttpxUpstream
 ) -> None:
-    told = asyncio.Event()
-    writers: list[asyncio.StreamWriter] = []
+    connections: list[asyncio.Event] = []
+    speak = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
+        closed = asyncio.Event()
+        connections.append(closed)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
-        await told.wait()
+        await speak.wait()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
         assert await reader.read() == b""  # closed by the client, which asked nothing more
-        writer.close()
+        closed.set()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    assert await fetch(upstream, url) == b"x"
-    told.set()
-    async with asyncio.timeout(5):
-        await writers[0].wait_closed()
-    told.clear()
-    assert await fetch(upstream, url) == b"x"
-    assert len(writers) == 2
-    server.close()
-    for writer in writers:
-        writer.close()
+    async with asyncio.timeout(5), raw_server(serve) as url:
+        assert await fetch(upstream, url) == b"x"
+        speak.set()
+        await connections[0].wait()
+        speak.clear()
+        assert await fetch(upstream, url) == b"x"
+        assert len(connections) == 2
 
 
 async def test_connections_are_kept_and_used_again(origin: Origin, upstream: HttpxUpstream) -> None:
@@ -453,14 +446,12 @@ async def test_a_connection_that_is_not_made_in_time_is_a_timeout(
 ) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     upstream = make_upstream(connect_timeout_seconds=0.2)
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(UpstreamTimeout):  # the TLS handshake never ends
-        await fetch(upstream, f"https://origin.test:{port}/")
-    server.close()
+    async with raw_server(say_nothing) as url:
+        port = url.rpartition(":")[2]
+        with pytest.raises(UpstreamTimeout):  # the TLS handshake never ends
+            await fetch(upstream, f"https://origin.test:{port}")
 
 
 # TLS
@@ -562,18 +553,15 @@ async def test_an_answer_before_the_request_is_complete_is_given_at_once(
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await reader.read()
-        writer.close()
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"x"
         await asyncio.Event().wait()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    ask = Ask(f"http://127.0.0.1:{port}/", method="POST", body=endless(), body_length_bytes=9)
-    async with asyncio.timeout(5), upstream.open(ask) as response:
-        assert response.head.status == 413
-    server.close()
+    async with asyncio.timeout(5), raw_server(refuse) as url:
+        ask = Ask(url, method="POST", body=endless(), body_length_bytes=9)
+        async with upstream.open(ask) as response:
+            assert response.head.status == 413
 
 
 async def test_errors_name_no_address_and_no_query(

@@ -37,8 +37,8 @@ from forebay.web.problems import internal_fault
 from forebay.web.zerocopy import FileSend, read_resident
 
 SMALL_FILE_BYTES = 64 * 1024
-"""Up to here a resident piece is copied and leaves with its head in one call; measured, a
-duplicate descriptor and a second system call cost more than copying 64 KiB."""
+"""Up to here a resident piece is copied and leaves with its head in one call, which spares a
+duplicate descriptor and a second system call. The border is a guess, to be measured."""
 
 logger = logging.getLogger("forebay.web")
 

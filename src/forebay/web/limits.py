@@ -9,22 +9,22 @@ from dataclasses import dataclass
 class DoorLimits:
     """Bounds of one client connection; sizes in bytes, times in seconds.
 
-    The peers' values stand beside ours, as of their current documentation.
+    The values are chosen, not measured.
     """
 
     max_target_bytes: int = 16 * 1024
-    """Longest request target, else 414. A signed URL inside a URL needs more than nginx's 8 KiB."""
+    """Longest request target, else 414. Room for a signed URL inside a URL."""
     max_head_bytes: int = 64 * 1024
-    """Request line and fields together, else 431 (nginx 40 KiB, Varnish 32 KiB, Squid 64 KiB)."""
+    """Request line and fields together, else 431."""
     max_fields: int = 128
-    """Field lines in one head, else 431 (httpd 100, Varnish 64)."""
+    """Field lines in one head, else 431."""
     head_seconds: float = 15.0
     """From the first byte of a request (or from the accept) to the end of its head, however
-    steadily the bytes drip, else 408 (httpd 20 to 40, nginx 60)."""
+    steadily the bytes drip, else 408."""
     body_stall_seconds: float = 60.0
     """Silence in the middle of a request body."""
     stall_seconds: float = 60.0
-    """A client that accepts no byte for this long is dropped (nginx ``send_timeout`` 60)."""
+    """A client that accepts no byte for this long is dropped."""
     half_close_seconds: float = 2.0
     """How long a client that has closed its sending side may wait for the next byte of its
     answer. Only after a byte of ours does the network tell a half-closed client from one that

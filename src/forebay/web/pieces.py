@@ -15,7 +15,8 @@ from forebay.model import Window
 from forebay.web.asgi import ResponseCutError
 
 CHUNK_BYTES = 1024 * 1024
-"""Measured: 64 KiB chunks reach a third of what 1 MiB chunks do; beyond it little is gained."""
+"""Each chunk costs a hop to a thread and back; prototypes with 64 KiB chunks were about half as
+fast as with 1 MiB."""
 
 _pread = wrap(os.pread)
 
