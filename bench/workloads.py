@@ -76,12 +76,12 @@ _fresh_key = itertools.count(time.time_ns())
 def hot_large(stage: Stage) -> Iterator[Case]:
     """A large object that is in the cache, for 1, 8 and 64 clients."""
     for clients in (1, 8, 64):
-        yield _hot(stage, f"hot-large, {clients} clients", "large", clients, _gib_per_second)
+        yield _hot(stage, f"hot-large, clients: {clients}", "large", clients, _gib_per_second)
 
 
 def hot_small(stage: Stage) -> Iterator[Case]:
     """A small object that is in the cache, over 64 kept connections."""
-    yield _hot(stage, "hot-small, 64 connections", "small", 64, _requests_per_second)
+    yield _hot(stage, "hot-small, connections: 64", "small", 64, _requests_per_second)
 
 
 def cold_stream(stage: Stage) -> Iterator[Case]:

@@ -262,7 +262,9 @@ class _Connection(asyncio.StreamReaderProtocol):
         except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError, _HungUp):
             pass
         except Exception as error:
-            self._origin.errors.append(error)
+            # uvloop says RuntimeError when one writes to what has just been closed.
+            if not (isinstance(error, RuntimeError) and writer.is_closing()):
+                self._origin.errors.append(error)
         finally:
             writer.close()
 

@@ -239,9 +239,7 @@ async def test_a_body_cut_short_breaks_for_the_client_and_is_no_entry(
     assert (await forebay.fetch("/f")).body == BODY
 
 
-async def test_a_chunked_body_without_its_end_is_no_entry(
-    forebay: Running, origin: Origin
-) -> None:
+async def test_a_chunked_body_without_its_end_is_no_entry(forebay: Running, origin: Origin) -> None:
     origin.add("/f", body=BODY, chunked=True, truncate_at=1000, headers=[MAX_AGE])
     assert not (await forebay.fetch("/f")).whole
     origin.add("/f", body=BODY, chunked=True, headers=[MAX_AGE])

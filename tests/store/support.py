@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +91,14 @@ def pattern(length: int, seed: int = 0) -> bytes:
         f"{seed}:{number:012d};".encode() for number in range(length // 14 + 1)
     )
     return b"".join(parts)[:length]
+
+
+@contextmanager
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    """Let the kernel cut writes off here, as a disk does that fills up: short, then an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ import pytest
 from forebay.errors import EntryDamaged, StoreError
 from forebay.store import blobs
 from forebay.store.blobs import Blobs
-from tests.store.support import BLOCK, pattern
+from tests.store.support import BLOCK, file_size_limit, pattern
 
 
 @pytest.fixture
@@ -21,17 +18,6 @@ def files(tmp_path: Path) -> Blobs:
     made = Blobs(tmp_path / "blobs")
     made.prepare()
     return made
-
-
-@contextmanager
-def file_size_limit(size_bytes: int) -> Iterator[None]:
-    """Let the kernel cut writes off here, as a disk does that fills up: short, then an error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_pieces_of_any_number_and_size_are_written_in_order(files: Blobs) -> None:

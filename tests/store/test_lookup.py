@@ -28,7 +28,7 @@ class SlowIndex:
         return await answer
 
     async def asked(self, count: int) -> None:
-        while len(self.answers) < count:
+        while len(self.answers) < count:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

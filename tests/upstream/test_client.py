@@ -24,6 +24,7 @@ from forebay.errors import (
 )
 from forebay.model import Ask, Fields
 from forebay.upstream.client import HttpxUpstream, translated
+from forebay.upstream.dial import default_tls
 from forebay.upstream.guard import Guard
 from forebay.upstream.redirects import MAX_REDIRECTS
 
@@ -363,3 +364,24 @@ def test_what_is_no_failure_of_an_upstream_stays_as_it_is() -> None:
     assert translated(KeyError("a bug")) is None
     known = UpstreamTimeout("said")
     assert translated(known) is known
+
+
+async def test_request_bodies_go_through_any_transport(
+    router: respx.MockRouter, upstream: HttpxUpstream
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"hel"
+        yield b"lo"
+
+    route = router.put(URL).respond(201)
+    ask = Ask(URL, method="PUT", body=body(), body_length_bytes=5)
+    assert await fetch(upstream, ask) == (201, b"")
+    request = route.calls.last.request
+    assert (request.content, request.headers["content-length"]) == (b"hello", "5")
+
+
+def test_certificates_are_demanded_by_default() -> None:
+    context = default_tls()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] > 0

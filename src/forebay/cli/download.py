@@ -122,13 +122,16 @@ class Download:
                 tries_left, pause_seconds = _MAX_TRIES, self._first_pause_seconds
             tries_left -= 1
             if not tries_left:
-                raise DownloadError(
-                    f"Given up after {_MAX_TRIES} tries without progress: {reason.rstrip('.')}. "
-                    f"{describe_size(self.kept_bytes)} are kept in {self.part}; the same "
-                    "command goes on from there."
-                )
+                raise DownloadError(self._give_up(reason))
             time.sleep(pause_seconds)
             pause_seconds *= 2
+
+    def _give_up(self, reason: str) -> str:
+        told = f"Given up after {_MAX_TRIES} tries without progress: {reason.rstrip('.')}."
+        if not self.kept_bytes:
+            return told
+        kept = f"{describe_size(self.kept_bytes)} are kept in {self.part}"
+        return f"{told} {kept}; the same command goes on from there."
 
     def _fetch(self, meter: Meter) -> bool:
         """One request, and what comes of it to disk; true when the file is then whole."""

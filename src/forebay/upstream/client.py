@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Self, cast
@@ -263,12 +263,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         question: _Question = request.extensions["forebay"]
-        try:
-            return await self._ask(request, question, fresh=False)
-        except StaleConnection:
-            if question.ask.body is not None or question.ask.method not in IDEMPOTENT:
-                raise
-        return await self._ask(request, question, fresh=True)
+        repeatable = question.ask.body is None and question.ask.method in IDEMPOTENT
+        for fresh in (False, True) if repeatable else (False,):
+            with suppress(StaleConnection):
+                return await self._ask(request, question, fresh=fresh)
+        raise UpstreamUnreachable("The upstream closed the connection without an answer.")
 
     async def aclose(self) -> None:
         self._pool.close()

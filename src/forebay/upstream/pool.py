@@ -38,7 +38,7 @@ class Pool:
         self, *, max_connections: int, max_idle: int | None = None, wait_seconds: float = 10.0
     ) -> None:
         self._max = max_connections
-        self._max_idle = max_connections // 2 if max_idle is None else max_idle
+        self._max_idle = max(1, max_connections // 2) if max_idle is None else max_idle
         self._wait_seconds = wait_seconds
         self._idle: dict[Wire, Origin] = {}  # oldest first
         self._open: set[Wire] = set()

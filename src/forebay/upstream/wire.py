@@ -26,8 +26,11 @@ LOW_WATER_BYTES = 262_144
 """Bytes held when reading from the socket goes on."""
 
 
-class StaleConnection(UpstreamUnreachable):
-    """A kept connection broke before one octet of an answer came: asking again is safe."""
+class StaleConnection(Exception):
+    """A connection was dead before one octet of an answer came: asking again is safe.
+
+    Between wire and transport only; nobody beyond sees it.
+    """
 
 
 class Wire(asyncio.Protocol):
@@ -40,7 +43,7 @@ class Wire(asyncio.Protocol):
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._incoming: Incoming | None = None
-        self._error: ForebayError | None = None
+        self._error: ForebayError | StaleConnection | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._reading_paused = False
@@ -96,8 +99,8 @@ class Wire(asyncio.Protocol):
         Raises ``StaleConnection`` where a kept connection turns out dead, else
         ``UpstreamError``. After an error or a cancellation, call ``release``.
         """
-        if self.closed or self._transport is None:
-            raise StaleConnection("The upstream closed the connection.")
+        if self.closed or self._transport is None or self._transport.is_closing():
+            raise StaleConnection
         self._incoming = incoming = Incoming(method)
         self.exchanges += 1
         self._transport.write(octets)
@@ -141,8 +144,7 @@ class Wire(asyncio.Protocol):
         piece = incoming.next_piece()
         if self._reading_paused and incoming.queued_bytes <= LOW_WATER_BYTES:
             self._reading_paused = False
-            if not self.closed and self._transport is not None:
-                self._transport.resume_reading()
+            self._resume_reading()
         return piece
 
     def release(self) -> bool:
@@ -163,9 +165,9 @@ class Wire(asyncio.Protocol):
             and incoming.received.keep_alive
             and incoming.received.framing.proves_end
         )
-        if usable and self._reading_paused and self._transport is not None:
+        if usable and self._reading_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            self._resume_reading()
         if not usable:
             self.close()
         return usable
@@ -200,7 +202,7 @@ class Wire(asyncio.Protocol):
                     await self._writable.wait()
             except TimeoutError:
                 raise UpstreamTimeout("The upstream stopped taking the request.") from None
-            if self.closed:
+            if self.closed or transport.is_closing():
                 return
         if length is None:
             transport.write(b"0\r\n\r\n")
@@ -216,10 +218,12 @@ class Wire(asyncio.Protocol):
             self._fail(InvalidTarget("The request's body could not be read to its end."))
         self._wake()
 
-    def _why_lost(self, incoming: Incoming, exc: Exception | None) -> ForebayError | None:
+    def _why_lost(
+        self, incoming: Incoming, exc: Exception | None
+    ) -> ForebayError | StaleConnection | None:
         if not incoming.started:
             if self.exchanges > 1:
-                return StaleConnection("The upstream closed the connection without an answer.")
+                return StaleConnection()
             return UpstreamUnreachable("The upstream closed the connection without an answer.")
         if exc is not None and not incoming.complete:
             return UpstreamUnreachable("The connection to the upstream broke.")
@@ -238,6 +242,10 @@ class Wire(asyncio.Protocol):
     def _pause_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     async def _wait(self, until: float | None) -> None:
         """Wait for the loop to report something; ``until`` is in the loop's time."""
