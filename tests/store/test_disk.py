@@ -217,8 +217,10 @@ async def test_the_accounting_equals_the_disk_whatever_happens(tmp_path: Path) -
             await draft.close()
             await store.settle()
             usage = await store.usage()
-            assert usage.size_bytes == disk_bytes(tmp_path) <= 80 * BLOCK
-            assert usage.objects == len(blob_files(tmp_path))
+            found = await asyncio.to_thread(blob_files, tmp_path)
+            assert usage.objects == len(found)
+            assert usage.size_bytes == sum(one.st_blocks * 512 for one in found.values())
+            assert usage.size_bytes <= 80 * BLOCK
         assert usage.evicted_objects > 0
 
 
@@ -512,6 +514,44 @@ async def test_a_locked_index_is_trouble_and_finding_goes_on(
             connection.execute("ROLLBACK")
         assert set(blob_files(tmp_path)) == {kept.entry_id}
         await put(store, b"new")
+        assert (await store.usage()).healthy
+
+
+async def test_uses_that_could_not_be_written_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.store.index.LOCK_TIMEOUT_SECONDS", 0.05)
+    async with opened(tmp_path) as store:
+        await store.swept()
+        entry = await put(store, b"body")
+        store.touch(entry)
+        with closing(database(tmp_path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError):
+                await store.flush()
+            connection.execute("ROLLBACK")
+        await store._upkeep._tick()
+        (listed,) = [one async for one in store.list()]
+        assert listed.hits == 1
+        assert (await store.usage()).healthy
+
+
+async def test_a_directory_that_another_service_took_is_left_to_it(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    async with opened(cache) as store:
+        await store.swept()
+        shutil.rmtree(cache)
+        async with opened(cache) as other:
+            kept = await put(other, b"theirs")
+            with pytest.raises(StoreError, match="in use by another Forebay"):
+                await put(store, b"ours")
+            trouble = (await store.usage()).trouble
+            assert trouble is not None
+            assert "in use by another Forebay" in trouble
+            await store.settle()
+            assert await other.find("aa") == (kept,)
+            assert set(blob_files(cache)) == {kept.entry_id}
+        await put(store, b"ours")
         assert (await store.usage()).healthy
 
 

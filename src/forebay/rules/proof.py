@@ -16,6 +16,7 @@ from forebay.rules.fields import content_length, entity_tag_of, parse_digits, si
 from forebay.rules.validation import identity_of, same_identity
 
 MAX_RETRY_AFTER_SECONDS = 3600
+EVERY_PART = frozenset({"etag", "last-modified", "length"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,15 @@ def prove(
     # 3. A different coding is a different representation (RFC 9110 §8.4).
     if answer.fields.combined("content-encoding") != ours.fields.combined("content-encoding"):
         return Changed("the content coding differs")
+    # 4. Without a validator that tells representations apart there is nothing to prove by.
+    if not may_join(ours, which):
+        return Changed("it has no validator that could prove it the same")
     theirs = identity_of(answer)
     if answer.status == 200:
         if not same_identity(identity, theirs, which):
             return Changed("the validators or the length differ")
         return Proven(Interval(0, asked.stop), whole=True)
-    # 4. A 206 must say which part it is, begin where we asked, and not go beyond.
+    # 5. A 206 must say which part it is, begin where we asked, and not go beyond.
     part = content_range_of(answer)
     if part is None:
         return Unusable("a 206 came without one certain Content-Range")
@@ -94,15 +98,27 @@ def prove(
     return Proven(part.interval)
 
 
-def joining_validator(head: Head) -> str | None:
+def may_join(head: Head, which: frozenset[str]) -> bool:
+    """Whether bytes of another response may ever be put beside those of this one.
+
+    It takes a strong validator, unless the operator has said (by leaving the entity tag out of
+    ``which``) that the other parts of an identity are proof enough for this upstream.
+    """
+    return "etag" not in which or joining_validator(head, which) is not None
+
+
+def joining_validator(head: Head, which: frozenset[str] = EVERY_PART) -> str | None:
     """The If-Range value under which bytes of two responses may be joined, or None.
 
     A strong entity tag, or a Last-Modified that is a minute older than the response's Date,
-    and so cannot stand for two representations of one second (RFC 9110 §8.8.2.2, §13.1.5).
+    and so cannot stand for two representations of one second (RFC 9110 §8.8.2.2, §13.1.5);
+    of these only what counts by ``which`` (``TransferPolicy.identity``).
     """
     tag = entity_tag_of(head.fields)
-    if tag is not None:
+    if "etag" in which and tag is not None:
         return str(tag) if tag.is_strong else None
+    if "last-modified" not in which:
+        return None
     modified, date = single(head.fields, "last-modified"), single(head.fields, "date")
     at, now = parse_http_date(modified or ""), parse_http_date(date or "")
     return modified if at is not None and now is not None and now - at >= 60 else None

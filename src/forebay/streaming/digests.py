@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 
 from forebay.errors import EntryDamaged
+from forebay.streaming.steadfast import see_through
 
 READ_BYTES = 1024 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
@@ -33,36 +34,46 @@ class Digester:
         }
         self._fileno = fileno
         self._position = 0
+        self._closing = False
         self._job: asyncio.Task[None] | None = None
 
     def grow(self, readable: int) -> None:
         """Bytes up to ``readable`` are there: hash on if it is worth it. Does not wait."""
         if self._job is None and readable - self._position >= BATCH_BYTES:
-            self._job = asyncio.create_task(self._advance(readable))
+            self._job = self._start(readable)
 
     async def finish(self, length_bytes: int) -> dict[str, str]:
         """The digests of the whole, in lower-case hex. Raises ``EntryDamaged``."""
         if self._job is not None:
-            await asyncio.shield(self._job)
-        await self._advance(length_bytes)
+            await asyncio.wait([self._job])
+        self._job = self._start(length_bytes)
+        await asyncio.shield(self._job)
         return {name: value.hexdigest() for name, value in self._hashes.items()}
 
     async def aclose(self) -> None:
         """Close the descriptor once no thread reads it. Idempotent."""
+        self._closing = True
         if self._job is not None:
-            await asyncio.wait([self._job])
+            await see_through(self._job)
         if self._fileno >= 0:
             os.close(self._fileno)
             self._fileno = -1
 
-    async def _advance(self, stop: int) -> None:
-        try:
-            await asyncio.to_thread(self._hash_until, stop)
-        finally:
-            self._job = None
+    def _start(self, stop: int) -> asyncio.Task[None]:
+        job = asyncio.create_task(asyncio.to_thread(self._hash_until, stop))
+
+        def done(job: asyncio.Task[None]) -> None:
+            # What failed on the way is tried again by ``finish``, from where it stands.
+            if not job.cancelled():
+                job.exception()
+            if self._job is job:
+                self._job = None
+
+        job.add_done_callback(done)
+        return job
 
     def _hash_until(self, stop: int) -> None:
-        while self._position < stop:
+        while self._position < stop and not self._closing:
             size_bytes = min(READ_BYTES, stop - self._position)
             piece = os.pread(self._fileno, size_bytes, self._position)
             if not piece:

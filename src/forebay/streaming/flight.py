@@ -106,10 +106,11 @@ class Flights(Generic[T]):
 
     async def close(self) -> None:
         """Cancel every task and wait until each has released what it holds."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:
+            tasks = set(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     @staticmethod
     async def _run(flight: Flight[T], fly: Callable[[Flight[T]], Awaitable[None]]) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from forebay.errors import UpstreamMisbehaved
 from forebay.model import Interval, Window
 from forebay.ports import Body
 
@@ -65,7 +66,9 @@ class TransferReader:
 
     async def next_piece(self) -> Window | None:
         while True:
-            stop = self.stop if self.stop is not None else self._blob.length_bytes
+            if self._closed:
+                raise UpstreamMisbehaved("The body was closed while it was read.")
+            stop = self._end()
             if stop is not None and self.position >= stop:
                 return None
             readable = self._blob.readable_until(self.position)
@@ -80,6 +83,13 @@ class TransferReader:
             self._closed = True
             self._blob.leave(self)
             os.close(self._fileno)
+
+    def _end(self) -> int | None:
+        """Where this slice ends: never behind the end of the whole, once that is known."""
+        length = self._blob.length_bytes
+        if self.stop is None or length is None:
+            return length if self.stop is None else self.stop
+        return min(self.stop, length)
 
 
 class BytesBody:

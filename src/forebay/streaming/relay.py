@@ -52,21 +52,25 @@ class Relay:
             return
         self._pump_task = asyncio.current_task()
         try:
-            await asyncio.wait_for(self._until(lambda: self._claimed), CLAIM_DEADLINE_SECONDS)
+            if not await self._is_claimed_in_time():
+                return
             async with aclosing(clip(response.chunks(), skip_bytes)) as chunks:
                 async for chunk in chunks:
                     self._chunks.append(chunk)
                     self.passed_bytes += len(chunk)
                     self._changed.set()
                     await self._until(lambda: len(self._chunks) < MAX_WAITING_CHUNKS)
-        except TimeoutError:
-            self._closed = True
         except ForebayError as error:
             self._error = error
         except asyncio.CancelledError:
             if not self._closed:
                 self._error = UpstreamMisbehaved("The transfer was stopped before its end.")
                 raise
+            # By ``aclose``: the cancellation has done its work here.
+            self._pump_task.uncancel()
+        except BaseException:
+            self._error = UpstreamMisbehaved("The fetch failed inside the cache. Ask again.")
+            raise
         finally:
             self._pump_task = None
             self._ended = True
@@ -80,6 +84,8 @@ class Relay:
             return chunk
         if self._error is not None:
             raise self._error
+        if self._closed:
+            raise UpstreamMisbehaved("The answer was closed before its end.")
         return None
 
     async def aclose(self) -> None:
@@ -88,6 +94,14 @@ class Relay:
         self._changed.set()
         if self._pump_task is not None:
             self._pump_task.cancel()
+
+    async def _is_claimed_in_time(self) -> bool:
+        try:
+            async with asyncio.timeout(CLAIM_DEADLINE_SECONDS):
+                await self._until(lambda: self._claimed or self._closed)
+        except TimeoutError:
+            self._closed = True
+        return not self._closed
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from forebay.errors import ForebayError, UpstreamMisbehaved
 from forebay.model import Interval
 from forebay.ports import Draft
 from forebay.streaming.pace import Meter
@@ -26,8 +27,8 @@ class Segment:
     """Brings bytes ``[start, stop)``; ``stop`` None means "until the body ends".
 
     ``received`` is the next byte from upstream, ``written`` the next that readers cannot see
-    yet. ``stop`` may be lowered while the segment runs, never below ``received``; where the
-    response itself ends is ``natural_stop``.
+    yet. ``stop`` may be moved while the segment runs, never below ``received`` nor beyond
+    ``natural_stop``, which is where the response itself ends.
     """
 
     def __init__(self, source: Source, start: int, stop: int | None, now: float) -> None:
@@ -40,11 +41,8 @@ class Segment:
         self.started = now
         self.meter = Meter(now)
         self.body_ended = False
-
-    @property
-    def asked(self) -> Interval:
-        """The bytes to ask upstream for; empty where the length is not known."""
-        return Interval(self.start, self.start if self.stop is None else self.stop)
+        self.disk_error: ForebayError | None = None
+        """Why bytes that were received cannot be read: it counts however the segment ended."""
 
     def is_finished(self) -> bool:
         """Whether it has brought all that it was to bring."""
@@ -65,7 +63,8 @@ class Segment:
     ) -> None:
         """Tee the chunks to disk until ``stop`` or their end; returns when all is written.
 
-        Raises ``UpstreamError`` from the chunks and ``StoreError`` from the disk.
+        Raises ``UpstreamError`` where the chunks end before ``stop``, by an error or without,
+        and ``StoreError`` from the disk.
         """
 
         def note_written(interval: Interval) -> None:
@@ -78,8 +77,13 @@ class Segment:
                 async for chunk in copied:
                     self.meter.add(len(chunk), clock())
         finally:
-            await sink.settle()
+            try:
+                await sink.settle()
+            finally:
+                self.disk_error = sink.error
         await sink.drain()
+        if not self.is_finished():
+            raise UpstreamMisbehaved("The upstream ended a body before its declared end.")
 
     async def _mine(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The chunks up to ``stop``, wherever it is when they come."""
@@ -91,8 +95,9 @@ class Segment:
                 if piece:
                     yield piece
                 # At its natural stop the body is read on to its end, which takes no waiting and
-                # keeps the connection fit for the next request.
-                if self.is_finished() and self.stop != self.natural_stop:
+                # keeps the connection fit for the next request; but not beyond its end.
+                is_surplus = len(chunk) > len(piece)
+                if is_surplus or (self.is_finished() and self.stop != self.natural_stop):
                     return
             self.body_ended = True
         finally:

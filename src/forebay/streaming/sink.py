@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, StoreError
 from forebay.model import Interval
 from forebay.ports import Draft
+from forebay.streaming.steadfast import see_through
+
+log = logging.getLogger("forebay.streaming")
 
 MAX_PENDING_BYTES = 2 * 1024 * 1024
 """What may wait for the disk per segment. Enough to cover one slow write at 1 GiB/s with 2 ms
@@ -29,12 +33,13 @@ class BlobSink:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._flush: asyncio.Task[None] | None = None
-        self._error: ForebayError | None = None
+        self.error: ForebayError | None = None
+        """Why bytes that were taken did not reach the disk; nothing is written after that."""
 
     async def write(self, chunk: bytes) -> None:
         """Take the chunk. Raises ``StoreError`` if an earlier one could not be written."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)
         if self._flush is None:
@@ -49,13 +54,16 @@ class BlobSink:
         """
         while self._flush is not None:
             await asyncio.shield(self._flush)
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     async def settle(self) -> None:
-        """Wait for a write that is under way; never raises, whatever became of it."""
-        if self._flush is not None:
-            await asyncio.wait([self._flush])
+        """Wait until nothing is under way any more, even where the waiter is cancelled meanwhile.
+
+        Raises nothing else, whatever became of the writes: see ``error``.
+        """
+        while self._flush is not None:
+            await see_through(self._flush)
 
     async def _write_pending(self) -> None:
         try:
@@ -67,7 +75,14 @@ class BlobSink:
                 self._position = start + size_bytes
                 self._on_written(Interval(start, self._position))
         except ForebayError as error:
-            self._error = error
-            self._pending.clear()
+            self._fail(error)
+        except Exception:
+            log.exception("a write ended with a fault of ours")
+            self._fail(StoreError("The cache could not write what came. Ask again."))
         finally:
             self._flush = None
+
+    def _fail(self, error: ForebayError) -> None:
+        self.error = error
+        self._pending.clear()
+        self._pending_bytes = 0

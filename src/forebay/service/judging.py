@@ -1,0 +1,267 @@
+"""What an upstream's answer means for what is stored.
+
+Every way out of here is a ``Landing``. Trouble with the disk is none of the client's: an
+answer that cannot be kept goes straight through, and what cannot be forgotten now is noted.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from forebay.errors import (
+    EntryDamaged,
+    StoreError,
+    UpstreamChanged,
+    UpstreamMisbehaved,
+)
+from forebay.model import Entry, Head, Identity, Interval
+from forebay.ports import Draft, Store, UpstreamResponse
+from forebay.rules.content_range import content_range_of
+from forebay.rules.proof import Changed, Proven, Verdict, joining_validator, prove
+from forebay.rules.storing import DoNotStore, Store as MayStore, storable, stored_head
+from forebay.rules.validation import freshens, identity_of, refreshed
+from forebay.rules.vary import selecting_values, vary_names
+from forebay.service.landings import (
+    VARIANT,
+    Confirmed,
+    Filling,
+    Landing,
+    Live,
+    Order,
+    Vanished,
+    source_of,
+)
+from forebay.streaming.crew import Subject, Surroundings
+from forebay.streaming.relay import Relay
+from forebay.streaming.transfer import Transfer
+
+Times: TypeAlias = tuple[float, float]
+"""When we asked, and when the head came."""
+
+GONE = frozenset({404, 410})
+
+log = logging.getLogger("forebay.service")
+
+
+class Judge:
+    """Judges answers; begins and resumes what they fill. ``transfers`` are those that run."""
+
+    def __init__(
+        self, store: Store, around: Surroundings, transfers: Mapping[str, Transfer]
+    ) -> None:
+        self._store = store
+        self._around = around
+        self._transfers = transfers
+
+    async def judge(self, order: Order, response: UpstreamResponse, times: Times) -> Landing:
+        """The landing for this answer. Raises ``UpstreamError`` where it is no answer at all."""
+        if not order.keep:
+            if order.entry is not None and order.wanted is not None:
+                return _rest(order, order.entry, order.wanted, response, times[1])
+            return Live(Relay(response), "bypass")
+        if response.head.status == 304 and not order.fields:
+            raise UpstreamMisbehaved("The upstream answered 304 to a request without conditions.")
+        if order.entry is None:
+            return await self._keep(order, response, times)
+        if order.wanted is not None:
+            return await self._continue(order, order.entry, order.wanted, response, times)
+        return await self._validated(order, order.entry, response, times)
+
+    async def renew(self, entry: Entry) -> bool:
+        """Make these fields and times those of the stored entry, and of its running transfer.
+
+        False if it is no longer stored. Where the disk cannot note them now, they count for
+        who has them in hand, and are asked for again by the next.
+        """
+        transfer = self._transfers.get(entry.entry_id)
+        if transfer is not None:
+            transfer.refresh(entry)
+        try:
+            return await self._store.refresh(entry)
+        except StoreError as trouble:
+            log.warning("%s stays stale: %s", entry.name, trouble)
+            return True
+
+    async def forget(self, entry: Entry) -> None:
+        """Remove the entry if it is there; never raises."""
+        try:
+            await self._store.forget(entry.entry_id, entry.key)
+        except StoreError as trouble:
+            log.warning("%s cannot be forgotten: %s", entry.name, trouble)
+
+    # A stored entry was asked about.
+
+    async def _validated(
+        self, order: Order, entry: Entry, response: UpstreamResponse, times: Times
+    ) -> Landing:
+        """The answer to a conditional request (RFC 9111 §4.3.3)."""
+        head = response.head
+        if head.status == 304:
+            if not freshens(entry, head):
+                await self.forget(entry)
+                return Vanished()
+            return await self._renewed(order, entry, head, times)
+        if self._is_what_we_have(order, entry, head):
+            return await self._renewed(order, entry, head, times)
+        landing = await self._keep(order, response, times)
+        if isinstance(landing, Live) and _stands_in_place(head.status):
+            # Another answer stands in its place now, and must not be kept.
+            await self.forget(entry)
+        return landing
+
+    def _is_what_we_have(self, order: Order, entry: Entry, head: Head) -> bool:
+        """Whether a 200 brings, by its strong tag and length, the very bytes that are stored, as
+        from servers that have tags and know no conditions: the body is left unread."""
+        whole = entry.complete or entry.entry_id in self._transfers
+        identity = identity_of(head)
+        return (
+            head.status == entry.head.status == 200
+            and whole
+            and identity.is_strong
+            and (identity.etag, identity.length_bytes)
+            == (entry.identity.etag, entry.identity.length_bytes)
+            and head.fields.combined("content-encoding")
+            == entry.head.fields.combined("content-encoding")
+            and isinstance(self._may_store(order, head), MayStore)
+        )
+
+    async def _renewed(self, order: Order, entry: Entry, head: Head, times: Times) -> Landing:
+        """The entry with what the answer says of it, unless that forbids to keep it."""
+        entry = refreshed(entry, head, *times)
+        if isinstance(self._may_store(order, entry.head), DoNotStore):
+            await self.forget(entry)
+            return Vanished()
+        return Confirmed(entry, head.status) if await self.renew(entry) else Vanished()
+
+    async def _continue(
+        self, order: Order, entry: Entry, wanted: Interval, response: UpstreamResponse, times: Times
+    ) -> Landing:
+        """A transfer of what a partial entry misses, if the answer brings that."""
+        head = response.head
+        match _proof(order, entry, wanted, head, times[1]):
+            case Proven():
+                landing = await self._renewed(order, entry, head, times)
+                if not isinstance(landing, Confirmed):
+                    return landing
+                try:
+                    draft = await self._store.resume(landing.entry)
+                    return await self._fill(order, draft, landing.entry, head.status)
+                except EntryDamaged:
+                    return Vanished()
+                except StoreError as trouble:
+                    return await _nobodys(response, trouble.detail)
+            case Changed():
+                await self.forget(entry)
+                if head.status == 200:
+                    return await self._keep(order, response, times)
+                return Vanished()
+            case _:
+                if head.status in GONE:
+                    await self.forget(entry)
+                why = f"upstream answered {head.status} to a range request"
+                return await _nobodys(response, why)
+
+    # Something new has come.
+
+    async def _keep(self, order: Order, response: UpstreamResponse, times: Times) -> Landing:
+        head = response.head
+        verdict = self._may_store(order, head)
+        if isinstance(verdict, DoNotStore):
+            forbids = head.status < 400 and head.status != 206
+            return Live(Relay(response), verdict.reason, shareable=not forbids)
+        if not response.framed:
+            return Live(Relay(response), "body without declared end", shareable=False)
+        identity = identity_of(head)
+        if head.status == 206 and (
+            identity.length_bytes is None or joining_validator(head) is None
+        ):
+            return Live(Relay(response), "part without strong validator")
+        entry = self._new_entry(order, response, identity, times)
+        try:
+            draft = await self._store.begin(entry, _expected_bytes(order, head, identity))
+            return await self._fill(order, draft, entry, head.status)
+        except StoreError as trouble:
+            return Live(Relay(response), trouble.detail)
+
+    async def _fill(self, order: Order, draft: Draft, entry: Entry, status: int) -> Filling:
+        """The transfer that writes this draft. Raises ``StoreError``, the draft then closed."""
+        target = order.target
+        subject = Subject(
+            sources=tuple(source_of(target, url) for url in target.urls),
+            fields=target.forwarded,
+            head=entry.head,
+            identity=entry.identity,
+            policy=target.mount.transfer,
+        )
+        try:
+            transfer = Transfer(
+                draft, subject, self._around, expected_digests=target.expected_digests
+            )
+        except BaseException:
+            await draft.close()
+            raise
+        transfer.refresh(entry)
+        return Filling(transfer, status)
+
+    def _new_entry(
+        self, order: Order, response: UpstreamResponse, identity: Identity, times: Times
+    ) -> Entry:
+        target, policy = order.target, order.target.mount.policy
+        names = vary_names(response.head) or ()
+        vary = selecting_values(order.request, names, policy)
+        if target.variant:
+            vary = ((VARIANT, target.variant), *vary)
+        return Entry(
+            key=target.key,
+            entry_id=uuid.uuid4().hex,
+            name=target.name,
+            mount=target.mount.name,
+            head=stored_head(response.head, times[1], own_origin=bool(target.mount.hosts)),
+            identity=identity,
+            request_time=times[0],
+            response_time=times[1],
+            vary=vary,
+            stored_time=times[1],
+        )
+
+    def _may_store(self, order: Order, head: Head) -> MayStore | DoNotStore:
+        target = order.target
+        return storable(order.request, head, target.mount.policy, target.path)
+
+
+def _rest(
+    order: Order, entry: Entry, wanted: Interval, response: UpstreamResponse, now: float
+) -> Live:
+    """The bytes that one reader still misses, past a disk that failed; proved or refused."""
+    verdict = _proof(order, entry, wanted, response.head, now)
+    if not isinstance(verdict, Proven):
+        raise UpstreamChanged("The rest of the file cannot be proved to belong to it.")
+    return Live(Relay(response), "disk trouble", wanted.start if verdict.whole else 0)
+
+
+def _proof(order: Order, entry: Entry, wanted: Interval, head: Head, now: float) -> Verdict:
+    which = order.target.mount.transfer.identity
+    return prove(head, wanted, entry.head, entry.identity, which, now)
+
+
+def _stands_in_place(status: int) -> bool:
+    """Whether an answer to a validation speaks of the resource, and not of a server's troubles."""
+    return status < 500 and status not in {408, 429}
+
+
+async def _nobodys(response: UpstreamResponse, why: str) -> Live:
+    """An answer to our own range request, which no client would understand."""
+    relay = Relay(response)
+    await relay.aclose()
+    return Live(relay, why)
+
+
+def _expected_bytes(order: Order, head: Head, identity: Identity) -> int | None:
+    """What the transfer will bring at first: room is made for that."""
+    part = content_range_of(head)
+    if part is None or order.target.mount.transfer.complete_ranges:
+        return identity.length_bytes
+    return part.interval.length_bytes

@@ -1,0 +1,118 @@
+"""What a flight is to ask, and as what its answer may land: plain values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from forebay.model import Ask, Entry, Fields, Interval, Request, Target
+from forebay.streaming.relay import Relay
+from forebay.streaming.segment import Source
+from forebay.streaming.transfer import Transfer
+
+VARIANT = ":variant"
+"""Name in ``Entry.vary`` of what a target itself selects by; no field can be called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The entry holds, with these fields and times; ``status`` is what upstream answered."""
+
+    entry: Entry
+    status: int = 304
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """The answer is being stored; ``status`` is what upstream answered."""
+
+    transfer: Transfer
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The answer is for one client only, without its first ``skip_bytes``.
+
+    ``shareable`` is false where the answer itself forbids sharing, and true where only this
+    request, this range or our disk stood in the way.
+    """
+
+    relay: Relay
+    why: str
+    skip_bytes: int = 0
+    shareable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """Look again: what was asked on the strength of is no longer so."""
+
+
+Landing: TypeAlias = Confirmed | Filling | Live | Vanished
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """What a flight is to ask.
+
+    ``fields`` go upstream beside the target's own. ``entry`` is the one that is asked about:
+    with ``wanted``, for these missing bytes of it; without, whether it still holds.
+    ``keep`` false stores nothing, whatever comes. With ``behind`` nobody waits for the answer;
+    ``abandoned`` is set when who waited has left, and nobody else can take it.
+    """
+
+    target: Target
+    request: Request
+    fields: Fields = field(default_factory=Fields)
+    entry: Entry | None = None
+    wanted: Interval | None = None
+    keep: bool = True
+    behind: bool = False
+    abandoned: bool = False
+    body: AsyncIterator[bytes] | None = None
+    body_length_bytes: int | None = None
+
+    @property
+    def method(self) -> str:
+        """What is stored or joined to what is stored is got; the rest is asked as it came."""
+        return "GET" if self.keep or self.wanted is not None else self.request.method
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses that may be asked in turn. What may change something is asked for once,
+        and of the first upstream, to which the others are mirrors."""
+        safe = self.method in {"GET", "HEAD"} and self.body is None
+        return self.target.urls if safe else self.target.urls[:1]
+
+    def ask(self, url: str) -> Ask:
+        """The request of ours to one of these addresses."""
+        return Ask(
+            url,
+            method=self.method,
+            fields=Fields((*self.target.forwarded, *self.fields)),
+            body=self.body,
+            body_length_bytes=self.body_length_bytes,
+            follow_redirects=self.method in {"GET", "HEAD"},
+            unguarded=bool(self.target.mount.upstreams),
+        )
+
+
+def request_to_keep(request: Request, target: Target) -> Request:
+    """The request as whoever judges a stored answer must see it: a GET, and without the
+    credentials that were not sent upstream (RFC 9111 §3.5 is about those that were)."""
+    fields = request.fields
+    if "authorization" not in target.forwarded:
+        fields = fields.without("authorization")
+    return replace(request, method="GET", fields=fields)
+
+
+def source_of(target: Target, url: str) -> Source:
+    """One of the target's addresses as a source of segments."""
+    return Source(url, mirror=url, unguarded=bool(target.mount.upstreams))
+
+
+def flight_key(target: Target, *parts: str) -> str:
+    """The key under which equal questions share a flight. It begins with the target's."""
+    return "/".join((target.key, target.variant, *parts))
