@@ -91,8 +91,10 @@ class Draft(Protocol):
     async def commit(self, entry: Entry) -> bool:
         """Make the bytes durable and the entry complete in one atomic step.
 
-        ``entry`` has this draft's ``entry_id``, ``complete`` true and its final head. False if
-        the entry was purged or replaced meanwhile; its bytes then live as long as descriptors do.
+        ``entry`` has this draft's ``entry_id``, ``complete`` true and its final head; a length
+        that was unknown becomes the file's, and the coverage the whole. False if the entry was
+        purged or replaced meanwhile; its bytes then live as long as descriptors do. Raises
+        ``EntryDamaged`` when the file has another length, ``StoreError`` on other trouble.
         """
 
     async def close(self) -> None:
@@ -153,7 +155,10 @@ class StoreUsage:
 
 
 class Store(Protocol):
-    """The disk, as seen by those who look things up and keep them."""
+    """The disk, as seen by those who look things up and keep them.
+
+    ``refresh``, ``forget``, ``remove`` and ``list`` raise ``StoreError`` on trouble.
+    """
 
     async def find(self, key: str) -> tuple[Entry, ...]:
         """Every variant stored under this primary key, newest first; empty if none.
@@ -171,7 +176,8 @@ class Store(Protocol):
     async def resume(self, entry: Entry) -> Draft:
         """The draft of a partial entry, to write what it misses.
 
-        Raises ``EntryDamaged`` (and forgets the entry) when its blob is gone or too short.
+        Raises ``EntryDamaged`` (and forgets the entry) when its blob is gone or too short, and
+        ``StoreError`` while somebody else, in this process or another, is writing it.
         """
 
     def open_reader(self, entry: Entry) -> int:

@@ -93,6 +93,15 @@ async def test_variants_are_found_newest_first_and_live_side_by_side(store: AnyS
     assert [entry.vary[0][1] for entry in found] == ["3", "2", "1"]
 
 
+async def test_a_new_variant_is_found_beside_those_that_were_looked_up(store: AnyStore) -> None:
+    first = await put(as_port(store), b"1", new_entry(length=1, vary=(("accept", "1"),)))
+    assert await store.find("aa") == (first,)
+    other = new_entry(length=1, vary=(("accept", "2"),), response_time=2000.0)
+    draft = await store.begin(other, 1)
+    assert [e.entry_id for e in await store.find("aa")] == [other.entry_id, first.entry_id]
+    await draft.close()
+
+
 async def test_keys_that_begin_alike_are_kept_apart(store: AnyStore) -> None:
     for key in ("a", "ab", "a0"):
         await put(as_port(store), key.encode(), key=key)

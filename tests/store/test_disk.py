@@ -8,7 +8,8 @@ import pickle
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -553,6 +554,40 @@ async def test_a_directory_that_another_service_took_is_left_to_it(tmp_path: Pat
             assert set(blob_files(cache)) == {kept.entry_id}
         await put(store, b"ours")
         assert (await store.usage()).healthy
+
+
+class SlowPieces(list[bytes]):
+    """Pieces whose second reading, which is the writing thread's, waits."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__(pieces)
+        self.readings = 0
+        self.is_being_written = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.readings += 1
+        if self.readings == 2:
+            self.is_being_written.set()
+            assert self.may_go_on.wait(10)
+        return super().__iter__()
+
+
+async def test_a_draft_is_not_closed_under_a_write_whose_caller_has_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        draft = await store.begin(new_entry(length=8), 8)
+        reader = draft.open_reader()
+        pieces = SlowPieces([b"late", b"body"])
+        writing = asyncio.create_task(draft.write(0, pieces))
+        assert await asyncio.to_thread(pieces.is_being_written.wait, 10)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        closing_draft = asyncio.create_task(draft.close())
+        await asyncio.wait({closing_draft}, timeout=0.2)
+        assert not closing_draft.done()
+        pieces.may_go_on.set()
+        await closing_draft
+        assert read(reader) == b"latebody"
 
 
 async def test_no_descriptor_and_no_task_is_left_after_close(

@@ -206,7 +206,8 @@ def test_each_part_is_ill_until_its_own_success(caplog: pytest.LogCaptureFixture
     health.succeeded("index")
     assert not health.is_ill("index")
     assert health.is_ill("blobs")
-    assert health.trouble == "The disk of the cache is full: free some space on it."
+    told = health.trouble
+    assert told == "The disk of the cache is full: free some space on it."
     health.succeeded("blobs")
     health.succeeded("blobs")
     assert health.trouble is None

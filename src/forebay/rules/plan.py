@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from forebay.model import Interval, Intervals
+from forebay.model import Interval, Intervals, TransferPolicy, WhenAlone
 from forebay.rules import coverage as cov
 
 
@@ -89,6 +89,17 @@ def next_step(now: Situation, limits: Limits) -> Step:
     if not now.running or len(now.running) < limits.max_parallel:
         return _fill_a_gap(now) or _split(now, limits)
     return None
+
+
+def goes_on_alone(policy: TransferPolicy, length_bytes: int | None, coverage: Intervals) -> bool:
+    """Whether a transfer goes on when nobody reads it any more."""
+    if policy.when_alone is WhenAlone.FINISH:
+        return True
+    if policy.when_alone is WhenAlone.STOP or length_bytes is None:
+        return False
+    held_bytes = cov.total_bytes(coverage)
+    is_near = length_bytes - held_bytes <= policy.finish_bytes
+    return is_near or held_bytes >= policy.finish_share * length_bytes
 
 
 def _first_unserved(now: Situation, limits: Limits) -> int | None:

@@ -82,6 +82,12 @@ def prove(
         if not same_identity(identity, theirs, which):
             return Changed("the validators or the length differ")
         return Proven(Interval(0, asked.stop), whole=True)
+    return _prove_part(answer, asked, identity, theirs, which)
+
+
+def _prove_part(
+    answer: Head, asked: Interval, identity: Identity, theirs: Identity, which: frozenset[str]
+) -> Verdict:
     # 5. A 206 must say which part it is, begin where we asked, and not go beyond.
     part = content_range_of(answer)
     if part is None:

@@ -55,9 +55,18 @@ class Fetcher:
         """The flight under this key, and whether this order started it."""
         flight, leads = self._flights.join(key, lambda flight: self._fly(flight, order))
         if leads:
-            self._targets[key] = order.target
-            flight.on_landing(lambda: self._targets.pop(key, None))
+            self._note_target(flight, key, order.target)
         return flight, leads
+
+    def _note_target(self, flight: Flight[Landing], key: str, target: Target) -> None:
+        """Remember what is asked under this key for as long as there is no answer."""
+        self._targets[key] = target
+
+        def forget() -> None:
+            if self._targets.get(key) is target:
+                del self._targets[key]
+
+        flight.on_landing(forget)
 
     def launch(self, order: Order) -> Flight[Landing]:
         """A flight of its own, that nobody joins and that keeps nothing."""
@@ -171,5 +180,3 @@ def _may_bring(target: Target | None, selection: Selection) -> bool:
     if selection.prefix is not None:
         return target.name.startswith(selection.prefix)
     return selection.key == target.key or selection.mount == target.mount.name
-
-

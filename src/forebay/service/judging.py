@@ -21,7 +21,8 @@ from forebay.model import Entry, Head, Identity, Interval
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.rules.proof import Changed, Proven, Verdict, joining_validator, prove
-from forebay.rules.storing import DoNotStore, Store as MayStore, storable, stored_head
+from forebay.rules.storing import DoNotStore, storable, stored_head
+from forebay.rules.storing import Store as MayStore
 from forebay.rules.validation import freshens, identity_of, refreshed
 from forebay.rules.vary import selecting_values, vary_names
 from forebay.service.landings import (

@@ -75,7 +75,7 @@ def _whole(request: Request, entry: Entry, length: int | None) -> Plain | Bytes:
     return Bytes(entry.head.status, fields, None, length)
 
 
-def finish(
+async def finish(
     shaped: Plain | Bytes,
     entry: Entry,
     status: CacheStatus,
@@ -83,28 +83,43 @@ def finish(
     age_seconds: float | None,
     open_part: Callable[[Interval | None], Body],
 ) -> Reply:
-    """The reply, with its body opened by ``open_part``, for each interval once and in order."""
+    """The reply, with its body opened by ``open_part``, for each interval once and in order.
+
+    Raises what ``open_part`` raises, everything that it had opened then closed.
+    """
+    reply = headed(shaped, entry, status, now, age_seconds)
+    if isinstance(shaped, Bytes):
+        reply.body = await _open(shaped, open_part)
+    return reply
+
+
+def headed(
+    shaped: Plain | Bytes, entry: Entry, status: CacheStatus, now: float, age_seconds: float | None
+) -> Reply:
+    """The reply without its body."""
     ranged = entry.head.status == 200 and entry.length_bytes is not None
     fields = response_fields(
         shaped.fields, status, now=now, age_seconds=age_seconds, accept_ranges=ranged
     )
-    reply = Reply(
+    return Reply(
         shaped.status, fields, None, status, entry.name, shaped.length_bytes, _reason(shaped, entry)
     )
-    if isinstance(shaped, Bytes):
-        reply.body = _open(shaped, open_part)
-    return reply
 
 
-def _open(shaped: Bytes, open_part: Callable[[Interval | None], Body]) -> Body:
-    if shaped.layout is not None:
-        return SequenceBody(
-            [
-                BytesBody(piece) if isinstance(piece, bytes) else open_part(piece)
-                for piece in shaped.layout.pieces
-            ]
+async def _open(shaped: Bytes, open_part: Callable[[Interval | None], Body]) -> Body:
+    if shaped.layout is None:
+        return open_part(shaped.intervals[0] if shaped.intervals else None)
+    bodies: list[Body] = []
+    try:
+        # What was opened before one that cannot be is in the list, and is closed.
+        bodies.extend(
+            BytesBody(piece) if isinstance(piece, bytes) else open_part(piece)
+            for piece in shaped.layout.pieces
         )
-    return open_part(shaped.intervals[0] if shaped.intervals else None)
+    except BaseException:
+        await SequenceBody(bodies).aclose()
+        raise
+    return SequenceBody(bodies)
 
 
 def _reason(shaped: Plain | Bytes, entry: Entry) -> str:

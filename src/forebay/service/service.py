@@ -6,17 +6,17 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from forebay import __version__
-from forebay.errors import LoopDetected
+from forebay.errors import ForebayError, LoopDetected
 from forebay.model import Entry, Head, Mount, Request, Target
 from forebay.ports import Removed, Reply, Selection, Store, StoredObject
 from forebay.rules import coverage as cov
-from forebay.rules import targets
+from forebay.rules import targets, urls
 from forebay.rules.heads import went_through
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.rules.validation import SAFE_METHODS, invalidated_urls
 from forebay.service.counting import Counts
 from forebay.service.fetching import Fetcher
-from forebay.service.story import Story
+from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
 from forebay.views import MirrorView, ObjectView, PurgeResult, Statistics, TransferView
 
@@ -27,7 +27,8 @@ class Service:
     """Answers requests from the store and from upstreams, and keeps count.
 
     ``pseudonym`` is our name in Via, by which a request that comes back is known;
-    ``mirror_views`` gives what is remembered of mirrors.
+    ``mirror_views`` gives what is remembered of mirrors; ``stale_patience_seconds`` bounds the
+    wait of a client that may have a stale answer.
     """
 
     def __init__(
@@ -38,15 +39,16 @@ class Service:
         mounts: Sequence[Mount],
         pseudonym: str,
         mirror_views: Callable[[], tuple[MirrorView, ...]] = lambda: (),
+        stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
     ) -> None:
         self._store = store
         self._around = around
         self._mounts = tuple(mounts)
-        self._policies = {mount.name: mount.policy for mount in mounts}
+        self._mount_of = {mount.name: mount for mount in mounts}
         self._pseudonym = pseudonym
         self._mirror_views = mirror_views
         self._fetcher = Fetcher(store, around)
-        self._story = Story(store, self._fetcher, around.wall_clock)
+        self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
         self._counts = Counts()
         self._started = around.clock()
 
@@ -82,7 +84,11 @@ class Service:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""
         head = Head(reply.status, reply.fields)
         for url in invalidated_urls(method, target.urls[0], head):
-            await self.purge_url(url)
+            try:
+                await self.purge_url(url)
+            except ForebayError as trouble:
+                # The request has been carried out, and its answer must reach the client.
+                log.warning("what %s has changed may still be stored: %s", target.name, trouble)
 
     def note_served(self, reply: Reply, sent_bytes: int) -> None:
         """Count what was really sent to the client of this reply."""
@@ -107,7 +113,7 @@ class Service:
     async def purge(self, selection: Selection, *, dry_run: bool = False) -> PurgeResult:
         """Remove what is selected; running transfers of it serve their readers to the end."""
         if not dry_run:
-            self._fetcher.forget_flights(selection.key)
+            self._fetcher.forget_flights(selection)
         removed: Removed = await self._store.remove(selection, dry_run=dry_run)
         return PurgeResult(removed.objects, removed.size_bytes, dry_run)
 
@@ -117,8 +123,10 @@ class Service:
         Raises ``InvalidTarget`` for what is no URL.
         """
         keys: list[str] = []
+        url = str(urls.from_text(url))
         for mount in self._mounts:
-            base = next((base for base in mount.upstreams if url.startswith(base)), None)
+            bases = (str(urls.from_text(base)) for base in mount.upstreams)
+            base = next((base for base in bases if url.startswith(base)), None)
             if base is not None:
                 path, _, query = (mount.prefix + url[len(base) :]).partition("?")
                 request = Request("GET", path, query or None)
@@ -140,12 +148,11 @@ class Service:
     def _object_view(self, stored: StoredObject, now: float) -> ObjectView:
         entry = self._as_it_is_now(stored.entry)
         age = current_age(entry, now)
-        policy = self._policies.get(entry.mount)
-        lifetime = (
-            freshness_lifetime(entry.head, policy, entry.name, entry.response_time)
-            if policy is not None
-            else 0.0
-        )
+        mount = self._mount_of.get(entry.mount)
+        lifetime = 0.0
+        if mount is not None:
+            path = _path_of(entry, mount)
+            lifetime = freshness_lifetime(entry.head, mount.policy, path, entry.response_time)
         return ObjectView(
             name=entry.name,
             mount=entry.mount,
@@ -194,3 +201,12 @@ class Service:
             running_transfers=len(self._fetcher.transfers),
             mirrors=self._mirror_views(),
         )
+
+
+def _path_of(entry: Entry, mount: Mount) -> str:
+    """The path and query that the mount's patterns are matched with (``Target.path``), as far as
+    the name still tells them: secrets in the query are masked."""
+    url = urls.from_text(entry.name)
+    if not mount.upstreams:
+        return url.request_target
+    return "/" + entry.name.removeprefix(str(urls.from_text(mount.upstreams[0])))

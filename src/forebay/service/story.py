@@ -8,64 +8,69 @@ straight through, so that nobody is kept waiting by a moving target.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import assert_never
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar, assert_never
+from urllib.parse import urlsplit
 
-from forebay.errors import NotStored, StoreError, UpstreamError
-from forebay.model import (
-    CacheOutcome,
-    CacheStatus,
-    Entry,
-    Fields,
-    Head,
-    Interval,
-    Policy,
-    Request,
-    Target,
-)
-from forebay.ports import Body, Reply, Store
-from forebay.rules import coverage as cov
+from forebay.errors import NotStored, Overloaded, UpstreamError, UpstreamTimeout
+from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Request, Target
+from forebay.ports import Reply, Store
 from forebay.rules import freshness
-from forebay.rules.content_range import format_range
-from forebay.rules.heads import fields_to_forward, fields_to_pass, response_fields
-from forebay.rules.lifetimes import current_age, freshness_lifetime
+from forebay.rules.lifetimes import STALE_IF_ERROR_STATUSES
 from forebay.rules.proof import joining_validator
-from forebay.rules.ranges import IntRange, format_specs, if_range_holds, range_bounds_hint
+from forebay.rules.ranges import IntRange, format_specs, range_bounds_hint
+from forebay.rules.storing import DoNotStore, storable
 from forebay.rules.validation import conditional_fields, head_updates
 from forebay.rules.vary import select_variant
-from forebay.service import replies
-from forebay.service.fetching import (
+from forebay.service.answering import Answers, ttl_seconds
+from forebay.service.fetching import Fetcher
+from forebay.service.landings import (
     VARIANT,
     Confirmed,
-    Fetcher,
     Filling,
     Landing,
     Live,
     Order,
     Vanished,
-    covered,
+    flight_key,
+    request_to_keep,
 )
+from forebay.service.passing import Passage, answers
+from forebay.service.remembering import Remembered
 from forebay.streaming.flight import Flight
-from forebay.streaming.reader import StoredReader
-from forebay.streaming.relay import Relay
-from forebay.streaming.transfer import Transfer
 
 MAX_ROUNDS = 4
 UNSHAREABLE_SECONDS = 30.0
 """How long the answers of a target that could not be shared are not waited for in common.
 Varnish keeps its hit-for-miss for 120 s; nothing is lost here when it is short."""
-SICK_STATUSES = frozenset({500, 502, 503, 504})
-"""Answers in whose place a stale one may be given (RFC 5861 §4)."""
+STALE_PATIENCE_SECONDS = 3.0
+"""How long a client that may have a stale answer waits for a fresh one. Long enough for a far
+upstream's head with TLS; a registry in front of a dead one was seen to take 10 minutes."""
+SLOW_SECONDS = 15.0
+"""How long an upstream that has used up somebody's patience is asked behind the others' backs."""
+
+T = TypeVar("T")
 
 
 class Story:
     """Answers GET and HEAD from the store and through it, and lets the rest pass."""
 
-    def __init__(self, store: Store, fetcher: Fetcher, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fetcher: Fetcher,
+        clock: Callable[[], float],
+        stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
+    ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._clock = clock
-        self._unshareable: dict[str, float] = {}
+        self._passage = Passage(fetcher, clock)
+        self._answers = Answers(store, fetcher, self._passage, clock)
+        self._stale_patience_seconds = stale_patience_seconds
+        self._unshareable = Remembered(clock, UNSHAREABLE_SECONDS)
+        self._slow = Remembered(clock, SLOW_SECONDS)
 
     async def tell(
         self,
@@ -75,12 +80,11 @@ class Story:
         body_length_bytes: int | None = None,
     ) -> Reply:
         """The reply to this request for this target. Raises ``ForebayError``."""
-        policy = target.mount.policy
         for _ in range(MAX_ROUNDS):
             now = self._clock()
             entry, others = await self._look_up(request, target)
             decision = freshness.decide(
-                request, entry, now, policy, target.path, has_other_variants=others
+                request, entry, now, target.mount.policy, target.path, has_other_variants=others
             )
             match decision:
                 case freshness.Reuse():
@@ -90,7 +94,7 @@ class Story:
                 case freshness.Fetch():
                     reply = await self._fetch(request, target, decision)
                 case freshness.Bypass(reason, detail):
-                    return await self.pass_through(
+                    return await self._passage.ask(
                         request, target, reason, detail, body, body_length_bytes
                     )
                 case freshness.Refuse(detail):
@@ -99,7 +103,7 @@ class Story:
                     assert_never(unknown)
             if reply is not None:
                 return reply
-        return await self.pass_through(request, target, CacheOutcome.BYPASS, "moving target")
+        return await self._passage.ask(request, target, CacheOutcome.BYPASS, "moving target")
 
     async def _look_up(self, request: Request, target: Target) -> tuple[Entry | None, bool]:
         """The entry that this request selects, as it is now, and whether there are others."""
@@ -110,284 +114,181 @@ class Story:
             return None, bool(stored)
         transfer = self._fetcher.transfers.get(entry.entry_id)
         if transfer is not None:
-            entry = transfer.snapshot()
-        elif not entry.complete and (
+            return transfer.snapshot(), False
+        if not entry.complete and (
             joining_validator(entry.head) is None or entry.length_bytes is None
         ):
-            # A rest that nothing can be joined to (a crash leaves such): of no use.
-            await self._store.forget(entry.entry_id, entry.key)
+            # A rest that nothing can be joined to: a crash leaves such, and another worker may be
+            # filling one. Of no use here, and replaced by what is fetched now.
             return None, False
         return entry, False
-
-    # From what is stored.
 
     async def _reuse(
         self, request: Request, target: Target, decision: freshness.Reuse, now: float
     ) -> Reply | None:
         if decision.revalidate_behind:
-            self._ask_behind(request, target, decision.entry)
-        status = CacheStatus(CacheOutcome.HIT, ttl_seconds=decision.ttl_seconds)
-        return await self._answer(
+            self._ask_whether_it_holds(request, target, decision.entry, behind=True)
+        status = CacheStatus(
+            CacheOutcome.HIT,
+            ttl_seconds=decision.ttl_seconds,
+            detail="stale" if decision.stale else None,
+        )
+        return await self._answers.from_entry(
             request, target, decision.entry, status, now, may_forward=decision.may_forward
         )
-
-    async def _answer(
-        self,
-        request: Request,
-        target: Target,
-        entry: Entry,
-        status: CacheStatus,
-        now: float,
-        *,
-        may_forward: bool = True,
-    ) -> Reply | None:
-        """The reply from an entry that may be used; None to look again."""
-        shaped = replies.shape(request, entry)
-        wanted = replies.needed(shaped, entry)
-        age = current_age(entry, now)
-        transfer = self._fetcher.transfers.get(entry.entry_id)
-        if transfer is not None:
-            if transfer.is_over:
-                await transfer.settled.wait()
-                return None
-            if not _has_arrived(transfer, shaped, wanted):
-                status = _joined(status)
-            if isinstance(shaped, replies.Bytes):
-                self._store.touch(entry)
-            return replies.finish(shaped, entry, status, now, age, transfer.reader)
-        if isinstance(shaped, replies.Plain) or covered(entry, wanted):
-            return self._from_disk(entry, shaped, status, now, age)
-        if not may_forward:
-            raise NotStored("only-if-cached was asked, and a part of the file is not stored.")
-        return await self._continue(request, target, entry, wanted, status)
-
-    def _from_disk(
-        self,
-        entry: Entry,
-        shaped: replies.Plain | replies.Bytes,
-        status: CacheStatus,
-        now: float,
-        age: float,
-    ) -> Reply | None:
-        def open_part(interval: Interval | None) -> Body:
-            whole = Interval(0, entry.length_bytes or 0)
-            return StoredReader(self._store.open_reader(entry), interval or whole)
-
-        try:
-            reply = replies.finish(shaped, entry, status, now, age, open_part)
-        except StoreError:
-            # Damaged (the store has forgotten it) or unreadable now: the next round fetches.
-            return None
-        self._store.touch(entry)
-        return reply
-
-    async def _continue(
-        self,
-        request: Request,
-        target: Target,
-        entry: Entry,
-        wanted: tuple[Interval, ...],
-        status: CacheStatus,
-    ) -> Reply | None:
-        """Fetch what the entry lacks of these bytes, and answer while it comes."""
-        missing = cov.subtract(cov.normalise(wanted), entry.coverage)[0]
-        fields = Fields([("range", format_range(missing))])
-        validator = joining_validator(entry.head)
-        if validator is not None:
-            fields = fields.with_field("if-range", validator)
-        order = Order(target, request, fields, entry, missing)
-        flight, leads = self._fetcher.join(_flight_key(target, entry.entry_id), order)
-        landing = await flight.wait()
-        if not isinstance(landing, Filling):
-            return None
-        partial = CacheStatus(
-            CacheOutcome.PARTIAL if status.outcome is CacheOutcome.HIT else status.outcome,
-            stored=True,
-            collapsed=not leads,
-        )
-        return await self._from_transfer(request, landing.transfer, partial)
-
-    # From upstream.
 
     async def _fetch(
         self, request: Request, target: Target, decision: freshness.Fetch
     ) -> Reply | None:
-        key = _flight_key(target)
+        key, reason = flight_key(target), decision.reason
         if request.method == "HEAD":
-            return await self.pass_through(request, target, decision.reason, "")
-        if decision.alone or self._unshareable.get(key, 0.0) > self._clock():
-            return await self.pass_through(request, target, decision.reason, "not shareable")
-        order = Order(target, request, _range_to_begin_with(request))
+            return await self._passage.ask(request, target, reason, "")
+        if decision.alone or key in self._unshareable:
+            return await self._passage.ask(request, target, reason, "not shareable")
+        asked = request_to_keep(request, target)
+        order = Order(target, asked, _range_to_begin_with(request))
         flight, leads = self._fetcher.join(key, order)
-        return await self._land(request, target, flight, decision.reason, leads=leads)
+        return await self._land(request, target, await flight.wait(), reason, leads=leads)
+
+    # Validation (RFC 9111 §4.3).
 
     async def _validate(
         self, request: Request, target: Target, decision: freshness.Validate
     ) -> Reply | None:
-        entry = decision.entry
         if request.method == "HEAD":
             return await self._validate_by_head(request, target, decision)
         if decision.alone:
-            return await self.pass_through(request, target, decision.reason, "not shareable")
-        order = Order(target, request, conditional_fields(entry), entry)
-        flight, leads = self._fetcher.join(_flight_key(target, "validate", entry.entry_id), order)
+            return await self._passage.ask(request, target, decision.reason, "not shareable")
+        entry = decision.entry
+        flight, leads = self._ask_whether_it_holds(request, target, entry)
         try:
-            landing = await flight.wait()
-        except UpstreamError as error:
+            landing = await self._patiently(target, decision, flight.wait())
+        except (UpstreamError, Overloaded) as error:
             if not decision.serve_if_disconnected:
                 raise
-            return await self._answer_stale(request, target, entry, error.detail)
-        if isinstance(landing, Live) and landing.relay.head.status in SICK_STATUSES:
-            if decision.serve_if_error:
+            return await self._answers.stale(request, target, entry, error.detail)
+        if isinstance(landing, Live) and decision.serve_if_error:
+            answered = landing.relay.head.status
+            if answered in STALE_IF_ERROR_STATUSES:
                 if leads:
                     await landing.relay.aclose()
-                return await self._answer_stale(
-                    request, target, entry, f"upstream answered {landing.relay.head.status}"
+                return await self._answers.stale(
+                    request, target, entry, f"upstream answered {answered}"
                 )
-        elif isinstance(landing, Live) and leads:
-            # Another answer stands in its place now, and must not be kept (RFC 9111 §4.3.3).
-            await self._store.forget(entry.entry_id, entry.key)
-        return await self._land(request, target, flight, decision.reason, leads=leads)
+        return await self._land(request, target, landing, decision.reason, leads=leads)
 
     async def _validate_by_head(
         self, request: Request, target: Target, decision: freshness.Validate
     ) -> Reply | None:
         """A HEAD upstream answers a HEAD, and says whether the entry holds (RFC 9111 §4.3.5)."""
         entry, asked = decision.entry, self._clock()
+        opening = self._passage.open(request, target)
         try:
-            reply = await self.pass_through(request, target, decision.reason, decision.detail)
-        except UpstreamError as error:
+            relay = await self._patiently(target, decision, opening)
+        except (UpstreamError, Overloaded) as error:
             if not decision.serve_if_disconnected:
                 raise
-            return await self._answer_stale(request, target, entry, error.detail)
-        updated = head_updates(entry, Head(reply.status, reply.fields), asked, self._clock())
-        if updated is None:
-            await self._store.forget(entry.entry_id, entry.key)
-        elif updated is not entry:
-            await self._fetcher.renew(updated)
-        return reply
+            return await self._answers.stale(request, target, entry, error.detail)
+        answered = relay.head.status
+        if decision.serve_if_error and answered in STALE_IF_ERROR_STATUSES:
+            await relay.aclose()
+            return await self._answers.stale(
+                request, target, entry, f"upstream answered {answered}"
+            )
+        if not decision.alone:
+            await self._update_by_head(request, target, entry, relay.head, asked)
+        status = CacheStatus(decision.reason, fwd_status=answered, detail=decision.detail)
+        return self._passage.answer(request, target, relay, status)
 
-    async def _answer_stale(
-        self, request: Request, target: Target, entry: Entry, why: str
-    ) -> Reply | None:
-        now = self._clock()
-        ttl = _ttl_seconds(entry, target, now)
-        status = CacheStatus(CacheOutcome.HIT, ttl_seconds=ttl, detail=f"stale: {why}")
-        return await self._answer(request, target, entry, status, now)
+    async def _update_by_head(
+        self, request: Request, target: Target, entry: Entry, head: Head, asked: float
+    ) -> None:
+        judge, policy = self._fetcher.judge, target.mount.policy
+        updated = head_updates(entry, head, asked, self._clock())
+        if updated is entry:
+            return
+        to_keep = request_to_keep(request, target)
+        if updated is None or isinstance(
+            storable(to_keep, updated.head, policy, target.path), DoNotStore
+        ):
+            await judge.forget(entry)
+        else:
+            await judge.renew(updated)
+
+    def _ask_whether_it_holds(
+        self, request: Request, target: Target, entry: Entry, *, behind: bool = False
+    ) -> tuple[Flight[Landing], bool]:
+        """One conditional request for all who ask at the same time; ``behind`` is one that
+        nobody waits for (RFC 5861 §3)."""
+        asked = request_to_keep(request, target)
+        order = Order(target, asked, conditional_fields(entry), entry, behind=behind)
+        return self._fetcher.join(flight_key(target, "validate", entry.entry_id), order)
+
+    async def _patiently(
+        self, target: Target, decision: freshness.Validate, answer: Awaitable[T]
+    ) -> T:
+        """The answer; ``UpstreamTimeout`` where it takes longer than a stale one should wait.
+
+        What was asked goes on, for those who come later.
+        """
+        if not decision.serve_if_disconnected:
+            return await answer
+        server = urlsplit(target.urls[0]).netloc
+        patience = 0.0 if server in self._slow else self._stale_patience_seconds
+        try:
+            async with asyncio.timeout(patience):
+                return await answer
+        except TimeoutError:
+            self._slow.note(server)
+            raise UpstreamTimeout("upstream is slow") from None
+
+    # What a flight has brought.
 
     async def _land(
         self,
         request: Request,
         target: Target,
-        flight: Flight[Landing],
+        landing: Landing,
         reason: CacheOutcome,
         *,
         leads: bool,
     ) -> Reply | None:
-        match await flight.wait():
-            case Filling(transfer):
-                if not _selects(request, target, transfer.entry):
+        match landing:
+            case Filling(transfer, answered):
+                if select_variant(request, (transfer.entry,), target.mount.policy) is None:
                     return None
-                status = CacheStatus(
-                    reason,
-                    stored=True,
-                    collapsed=not leads,
-                    fwd_status=transfer.entry.head.status,
-                )
-                return await self._from_transfer(request, transfer, status)
-            case Confirmed(entry):
+                status = CacheStatus(reason, stored=True, collapsed=not leads, fwd_status=answered)
+                return await self._answers.from_transfer(request, target, transfer, status)
+            case Confirmed(entry, answered):
                 now = self._clock()
-                ttl = _ttl_seconds(entry, target, now)
-                status = CacheStatus(reason, collapsed=not leads, fwd_status=304, ttl_seconds=ttl)
-                return await self._answer(request, target, entry, status, now)
-            case Live(relay, why):
-                self._note_unshareable(_flight_key(target))
-                if leads and _answers(request, relay) and relay.claim():
-                    status = CacheStatus(reason, fwd_status=relay.head.status, detail=why)
-                    return self._pass_on(request, target, relay, status)
-                if leads:
-                    await relay.aclose()
-                return await self.pass_through(request, target, reason, why)
+                ttl = ttl_seconds(entry, target, now)
+                status = CacheStatus(
+                    reason, collapsed=not leads, fwd_status=answered, ttl_seconds=ttl
+                )
+                return await self._answers.from_entry(request, target, entry, status, now)
+            case Live():
+                return await self._take_live(request, target, landing, reason, leads=leads)
             case Vanished():
                 return None
             case unknown:
                 assert_never(unknown)
 
-    async def _from_transfer(
-        self, request: Request, transfer: Transfer, status: CacheStatus
+    async def _take_live(
+        self, request: Request, target: Target, landing: Live, reason: CacheOutcome, *, leads: bool
     ) -> Reply | None:
-        """A slice of what is being fetched for this request, or was a moment ago."""
-        if transfer.is_over:
-            await transfer.settled.wait()
+        """An answer for one client: the leader's, if it answers what he asked."""
+        relay = landing.relay
+        if not landing.shareable:
+            self._unshareable.note(flight_key(target))
+        if leads and answers(request, relay) and relay.claim():
+            status = CacheStatus(reason, fwd_status=relay.head.status, detail=landing.why)
+            return self._passage.answer(request, target, relay, status)
+        if leads:
+            await relay.aclose()
+        elif relay.head.status in {206, 416}:
+            # The leader's range brought this, and says nothing of what the others asked.
             return None
-        entry = transfer.snapshot()
-        shaped = replies.shape(request, entry)
-        return replies.finish(shaped, entry, status, self._clock(), None, transfer.reader)
-
-    def _ask_behind(self, request: Request, target: Target, entry: Entry) -> None:
-        """One conditional request that nobody waits for (RFC 5861 §3)."""
-        order = Order(target, request, conditional_fields(entry), entry)
-        self._fetcher.join(_flight_key(target, "validate", entry.entry_id), order)
-
-    # Straight through.
-
-    async def pass_through(
-        self,
-        request: Request,
-        target: Target,
-        reason: CacheOutcome,
-        detail: str,
-        body: AsyncIterator[bytes] | None = None,
-        body_length_bytes: int | None = None,
-    ) -> Reply:
-        """An upstream answer for this client alone; nothing of it is kept."""
-        order = Order(
-            target,
-            request,
-            _fields_to_pass_on(request, target),
-            keep=False,
-            body=body,
-            body_length_bytes=body_length_bytes,
-        )
-        landing = await self._fetcher.launch(order).wait()
-        if not isinstance(landing, Live) or not landing.relay.claim():
-            raise UpstreamError("The upstream's answer could not be passed on. Ask again.")
-        head = landing.relay.head
-        status = CacheStatus(reason, fwd_status=head.status, detail=detail or None)
-        return self._pass_on(request, target, landing.relay, status)
-
-    def _pass_on(
-        self, request: Request, target: Target, relay: Relay, status: CacheStatus
-    ) -> Reply:
-        head = relay.head
-        own_origin = bool(target.mount.hosts)
-        fields = fields_to_pass(head, cookies=bool(target.mount.upstreams), own_origin=own_origin)
-        fields = response_fields(fields, status, now=self._clock(), accept_ranges=False)
-        length = fields.get("content-length")
-        bodiless = request.method == "HEAD" or head.status in {204, 304}
-        return Reply(
-            head.status,
-            fields,
-            None if bodiless else relay,
-            status,
-            target.name,
-            int(length) if length is not None and length.isdigit() else None,
-            head.reason,
-        )
-
-    def _note_unshareable(self, key: str) -> None:
-        if len(self._unshareable) > 10_000:
-            self._unshareable.clear()
-        self._unshareable[key] = self._clock() + UNSHAREABLE_SECONDS
-
-
-def _flight_key(target: Target, *parts: str) -> str:
-    return "/".join((target.key, target.variant, *parts))
-
-
-def _selects(request: Request, target: Target, entry: Entry) -> bool:
-    """Whether what a flight brought is this request's variant, too (RFC 9111 §4.1)."""
-    return select_variant(request, (entry,), target.mount.policy) is not None
+        return await self._passage.ask(request, target, reason, landing.why)
 
 
 def _range_to_begin_with(request: Request) -> Fields:
@@ -396,40 +297,3 @@ def _range_to_begin_with(request: Request) -> Fields:
     if specs is None or specs[0] == IntRange(0):
         return Fields()
     return Fields([("range", format_specs(specs[:1]))])
-
-
-def _answers(request: Request, relay: Relay) -> bool:
-    """Whether a live answer to the range that *we* asked for is right for the client's If-Range."""
-    ranged = relay.head.status in {206, 416}
-    return not ranged or ("range" in request.fields and if_range_holds(request, relay.head))
-
-
-def _fields_to_pass_on(request: Request, target: Target) -> Fields:
-    fields = fields_to_forward(request.fields)
-    if not target.mount.upstreams:
-        # Upstreams that do not trust each other share our origin: no ambient credentials.
-        fields = fields.without("cookie", "origin", "referer")
-    own = tuple(name for name, _ in target.forwarded)
-    return fields.without("accept-encoding", "user-agent", *own)
-
-
-def _has_arrived(
-    transfer: Transfer, shaped: replies.Plain | replies.Bytes, wanted: tuple[Interval, ...]
-) -> bool:
-    if isinstance(shaped, replies.Plain):
-        return True
-    return transfer.length_bytes is not None and all(
-        cov.contains(transfer.coverage, part) for part in wanted
-    )
-
-
-def _joined(status: CacheStatus) -> CacheStatus:
-    if status.outcome is not CacheOutcome.HIT:
-        return status
-    return CacheStatus(CacheOutcome.PARTIAL, collapsed=True, ttl_seconds=status.ttl_seconds)
-
-
-def _ttl_seconds(entry: Entry, target: Target, now: float) -> int:
-    policy: Policy = target.mount.policy
-    lifetime = freshness_lifetime(entry.head, policy, target.path, entry.response_time)
-    return int(lifetime - current_age(entry, now))

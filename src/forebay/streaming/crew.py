@@ -7,18 +7,19 @@ connections, and what a failure means:
   connections are added than run now (RFC 6585 §4, RFC 9110 §10.2.3);
 * failed, stalled, or far slower than another: its missing bytes are taken from elsewhere;
 * another representation: that mirror is out. Where it is the only one, nobody is added any more,
-  and the connection that began all this may still finish what it promised;
-* too many failures in a row without one new byte: the crew gives up, with the last error.
+  and the connections at work may still finish what they promised;
+* too many failures in a row without one new byte, or nobody left to ask for a byte that is
+  missing: the crew gives up, with the last error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from forebay.errors import (
     ForebayError,
@@ -26,50 +27,37 @@ from forebay.errors import (
     UpstreamChanged,
     UpstreamError,
     UpstreamMisbehaved,
+    UpstreamUnreachable,
 )
-from forebay.model import Ask, Fields, Head, Identity, Interval, Intervals, TransferPolicy
-from forebay.ports import Draft, MirrorHealth, Upstream, UpstreamResponse
+from forebay.model import Ask, Head, Interval, Intervals
+from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.content_range import format_range
 from forebay.rules.plan import Limits, Work
-from forebay.rules.proof import Busy, Changed, Proven, joining_validator, prove
-from forebay.streaming.pace import Growth, Slots
+from forebay.rules.proof import Busy, Changed, Proven, joining_validator, may_join, prove
+from forebay.streaming.pace import Growth
+from forebay.streaming.roster import Roster, host_of, laggards
 from forebay.streaming.segment import Segment, Source
+from forebay.streaming.steadfast import see_through
+from forebay.streaming.subject import Subject, Surroundings
 from forebay.streaming.tee import clip
+from forebay.views import SegmentView
 
-LAGGARD_AFTER_SECONDS = 2.0
-LAGGARD_SHARE = 0.25
-"""A mirror that gives less than this share of another's rate is left in mid-body."""
+NEAR_BYTES = 1024 * 1024
+"""A reader so little ahead of a segment waits for it: another request would hardly be sooner."""
 LAGGARD_HOLD_SECONDS = 15.0
 BUSY_HOLD_SECONDS = 2.0
 RETRY_FIRST_SECONDS = 0.05
 RETRY_MOST_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0
+"""Where every mirror asks to be left alone for longer than this, readers are not kept waiting."""
+RATE_FROM_BYTES = 256 * 1024
+"""Less says nothing about a mirror's rate: it came before the connection was up to speed."""
 
 log = logging.getLogger("forebay.streaming")
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every transfer shares: the network, limits, what is known of mirrors, the clocks."""
-
-    upstream: Upstream
-    health: MirrorHealth
-    slots: Slots
-    clock: Callable[[], float]
-    """Monotonic seconds."""
-    wall_clock: Callable[[], float]
-    """Seconds since the epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is being fetched: addresses, the fields to ask with, and what proves its bytes."""
-
-    sources: tuple[Source, ...]
-    fields: Fields
-    head: Head
-    identity: Identity
-    policy: TransferPolicy
+__all__ = ["Crew", "Subject", "Surroundings"]
 
 
 class _Overloaded(UpstreamError):
@@ -85,7 +73,11 @@ class _RangesIgnored(UpstreamError):
 
 
 class Crew:
-    """Runs segments; tells its transfer of bytes written (``on_written``) and of changes."""
+    """Runs segments; tells its transfer of bytes written (``on_written``) and of changes.
+
+    What is refused now (``open`` gives False) may be had later: the transfer asks again at
+    every change, and a few times a second.
+    """
 
     def __init__(
         self,
@@ -102,26 +94,31 @@ class Crew:
         self._on_change = on_change
         self._running: dict[Segment, asyncio.Task[None]] = {}
         self._leaving: dict[Segment, asyncio.Task[None]] = {}
-        self._held_until: dict[str, float] = {}
-        self._excluded: set[str] = set()
+        self._roster = Roster(subject.sources, around.health, around.slots, around.clock)
+        self._helped: set[str] = set()
+        self._closing = False
         self._fruitless = 0
         self._fetched_before = 0
         self._fetched_at_failure = 0
-        self._first: Segment | None = None
+        self._last_error: ForebayError | None = None
         self.error: ForebayError | None = None
-        self.validator = joining_validator(subject.head)
-        self.ranges_work = (
-            subject.identity.length_bytes is not None
-            and self.validator is not None
-            and (subject.head.fields.get("accept-ranges") or "").strip().lower() != "none"
+        policy = subject.policy
+        self._joinable = subject.identity.length_bytes is not None and may_join(
+            subject.head, policy.identity
         )
-        self.growth = Growth(subject.policy.max_segments, around.clock())
+        accepts = (subject.head.fields.get("accept-ranges") or "").strip().lower()
+        self.ranges_work = self._joinable and accepts != "none"
+        self.growth = Growth(policy.max_segments, around.clock())
 
     # What the transfer looks at.
 
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return tuple(self._running)
+    def view(self) -> tuple[SegmentView, ...]:
+        """What people are shown of it."""
+        now = self._around.clock()
+        return tuple(
+            SegmentView(s.source.mirror, s.start, s.received, s.stop, s.meter.rate(now))
+            for s in self._running
+        )
 
     @property
     def idle(self) -> bool:
@@ -152,59 +149,80 @@ class Crew:
         return coverage
 
     def limits(self) -> Limits:
+        """What the plan may use now."""
         policy = self._subject.policy
-        most = policy.max_segments if self.ranges_work else 1
-        return Limits(most, min(most, self.growth.allowed), policy.min_segment_bytes)
+        if not self._roster.remaining:
+            # Nothing can be added: the plan is to say so at once where a byte has nobody to bring
+            # it, and otherwise to leave those at work in peace.
+            most = len(self._running) + 1
+            return Limits(most, most, sys.maxsize, sys.maxsize)
+        if not self.ranges_work:
+            # Each connection starts over at byte 0: everybody waits for the one that runs.
+            return Limits(1, 1, policy.min_segment_bytes, sys.maxsize)
+        most = policy.max_segments
+        near_bytes = min(NEAR_BYTES, policy.min_segment_bytes)
+        allowed = min(most, self.growth.allowed)
+        return Limits(most, allowed, policy.min_segment_bytes, near_bytes)
 
     # What the transfer orders.
 
     async def bring_first(self, segment: Segment, response: UpstreamResponse, skip: int) -> None:
-        """Work on a response that the caller has open, until its segment ends. Never raises."""
-        self._first = segment
+        """Work on a response that the caller has open, until its segment ends.
+
+        Raises nothing but a cancellation. The caller counts this connection as in use.
+        """
         task = asyncio.create_task(self._bring(segment, response, skip))
-        self._enrol(segment, task)
+        self._enrol(segment, task, ExitStack())
         try:
             await asyncio.wait([task])
         finally:
             # Cancelled ourselves: the caller closes the response, so nobody may read it then.
             if not task.done():
+                self._closing = True
                 task.cancel()
-                await asyncio.wait([task])
+                await see_through(task)
+
+    def may_open(self) -> bool:
+        """Whether a mirror may be asked now, as far as that depends on mirrors."""
+        return not self._closing and self._roster.wait_seconds() == 0
 
     def open(self, interval: Interval) -> bool:
         """Start a segment; a running one that reaches into the interval ends where it starts.
 
-        False where none may be started now: ``on_change`` is called when to ask again.
+        False where none may be started now. Where nobody will ever bring these bytes, or not
+        in time, ``error`` says so.
         """
-        source = self._pick_source()
+        source = None if self._closing else self._roster.pick(added=bool(self._running))
         if source is None:
+            self._give_up_if_stranded()
             return False
-        host = urlsplit(source.url).netloc
-        if self._running and not self._around.slots.has_room(host):
-            return False
-        start = interval.start
         for segment in list(self._running):
             if segment.stop is not None and segment.received <= interval.start < segment.stop:
-                start = segment.cut(interval.start)
+                segment.cut(interval.start)
                 self._end_if_finished(segment)
-        segment = Segment(source, start, interval.stop, self._around.clock())
-        self._enrol(segment, asyncio.create_task(self._fetch(segment)))
+        segment = Segment(source, *interval, self._around.clock())
+        in_use = ExitStack()
+        in_use.enter_context(self._around.health.using(source.url))
+        self._enrol(segment, asyncio.create_task(self._fetch(segment)), in_use)
         return True
 
     def cut(self, index: int) -> None:
         """End this running segment now."""
-        segment = tuple(self._running)[index]
-        segment.cut(segment.received)
-        self._end_if_finished(segment)
+        self._cut(tuple(self._running)[index])
 
     def cut_all(self) -> None:
         """End every segment now; what was received is still written."""
         for segment in tuple(self._running):
-            segment.cut(segment.received)
-            self._end_if_finished(segment)
+            self._cut(segment)
+
+    def blame(self) -> None:
+        """The whole has proved false: remember that of every mirror that brought some of it."""
+        for url in self._helped:
+            self._around.health.note_failure(url)
 
     async def aclose(self) -> None:
         """Cancel what runs and wait until every connection is released."""
+        self._closing = True
         tasks = [*self._running.values(), *self._leaving.values()]
         for task in tasks:
             task.cancel()
@@ -219,26 +237,23 @@ class Crew:
             self.growth.tick(now, self.rate(), remaining_bytes)
         if self.growth.allowed < allowed:
             for segment in tuple(self._running)[self.growth.allowed :]:
-                segment.cut(segment.received)
-                self._end_if_finished(segment)
+                self._cut(segment)
         self._leave_laggards(now)
         self._on_change()
 
     # How it is done.
 
-    def _enrol(self, segment: Segment, task: asyncio.Task[None]) -> None:
+    def _enrol(self, segment: Segment, task: asyncio.Task[None], in_use: ExitStack) -> None:
         """Count a segment as running until its task is done, however that comes about.
 
         A callback, since a task that is cancelled before its first step runs no ``finally``.
         """
-        host = urlsplit(segment.source.url).netloc
+        host = host_of(segment.source)
         self._around.slots.take(host)
-        in_use = ExitStack()
-        in_use.enter_context(self._around.health.using(segment.source.url))
+        in_use.callback(self._around.slots.give, host)
         self._running[segment] = task
 
         def done(task: asyncio.Task[None]) -> None:
-            self._around.slots.give(host)
             in_use.close()
             error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, ForebayError):
@@ -250,8 +265,9 @@ class Crew:
 
     async def _fetch(self, segment: Segment) -> None:
         """Open a connection for this segment and work on it, in this one frame."""
-        async with self._around.upstream.open(self._ask(segment)) as response:
-            skip = self._prove(segment, response.head)
+        asked = segment.todo
+        async with self._around.upstream.open(self._ask(segment.source, asked)) as response:
+            skip = self._prove(segment, asked, response.head)
             await self._bring(segment, response, skip)
 
     async def _bring(self, segment: Segment, response: UpstreamResponse, skip: int) -> None:
@@ -260,38 +276,42 @@ class Crew:
             chunks = clip(chunks, skip)
         await segment.bring(chunks, self._draft, self._on_written, self._around.clock)
 
-    def _ask(self, segment: Segment) -> Ask:
-        fields = self._subject.fields.with_field("range", format_range(segment.asked))
-        if self.validator is not None:
-            fields = fields.with_field("if-range", self.validator)
-        return Ask(segment.source.url, fields=fields, unguarded=segment.source.unguarded)
-
-    def _prove(self, segment: Segment, answer: Head) -> int:
-        """How many bytes of the body to skip. Raises ``UpstreamError`` where it is of no use."""
+    def _ask(self, source: Source, asked: Interval) -> Ask:
         subject = self._subject
-        verdict = prove(
-            answer,
-            segment.asked,
-            subject.head,
-            subject.identity,
-            subject.policy.identity,
-            self._around.wall_clock(),
-        )
+        fields = subject.fields.with_field("range", format_range(asked))
+        validator = joining_validator(subject.head, subject.policy.identity)
+        if validator is not None:
+            fields = fields.with_field("if-range", validator)
+        return Ask(source.url, fields=fields, unguarded=source.unguarded)
+
+    def _prove(self, segment: Segment, asked: Interval, answer: Head) -> int:
+        """How many bytes of the body to skip. Raises ``UpstreamError`` where it is of no use.
+
+        ``asked`` is what the request said; the segment may have to bring less by now.
+        """
+        subject = self._subject
+        which, now = subject.policy.identity, self._around.wall_clock()
+        verdict = prove(answer, asked, subject.head, subject.identity, which, now)
         match verdict:
             case Proven(whole=True):
-                self.ranges_work = False
+                self.ranges_work = self.ranges_work and len(self._roster.remaining) > 1
                 if len(self._running) > 1:
                     raise _RangesIgnored("The upstream does not give ranges.")
+                segment.natural_stop = subject.identity.length_bytes
                 return segment.start
             case Proven(interval):
-                segment.cut(interval.stop)
                 segment.natural_stop = interval.stop
+                segment.cut(interval.stop)
                 return 0
             case Busy(retry_after_seconds):
                 raise _Overloaded(retry_after_seconds)
             case Changed(why):
                 raise UpstreamChanged(f"The file changed while it was fetched: {why}. Ask again.")
         raise UpstreamMisbehaved(f"The upstream cannot be used: {verdict.why}.")
+
+    def _cut(self, segment: Segment) -> None:
+        segment.cut(segment.received)
+        self._end_if_finished(segment)
 
     def _end_if_finished(self, segment: Segment) -> None:
         """A segment that was cut where it stands would only notice with its next chunk."""
@@ -304,86 +324,84 @@ class Crew:
         self._running.pop(segment, None)
         self._leaving.pop(segment, None)
         self._fetched_before += segment.meter.total_bytes
-        if segment.meter.total_bytes:
-            rate = segment.meter.total_bytes / max(self._around.clock() - segment.started, 1e-3)
-            self._around.health.note_success(segment.source.url, rate)
-        if error is not None and not segment.is_finished():
+        self._note_rate(segment)
+        if segment.disk_error is not None:
+            # Whatever else happened: bytes that were received are not there.
+            self.error = segment.disk_error
+        elif error is not None and not segment.is_finished():
             self._note_failure(segment, error)
         self._on_change()
 
+    def _note_rate(self, segment: Segment) -> None:
+        size_bytes, url = segment.meter.total_bytes, segment.source.url
+        if not size_bytes:
+            return
+        self._helped.add(url)
+        rate = size_bytes / max(self._around.clock() - segment.started, 1e-3)
+        self._around.health.note_success(url, rate if size_bytes >= RATE_FROM_BYTES else None)
+
     def _note_failure(self, segment: Segment, error: ForebayError) -> None:
-        mirror = segment.source.mirror
+        self._last_error = error
+        mirror, health = segment.source.mirror, self._around.health
         match error:
-            case StoreError():
+            case _ if not self._joinable or isinstance(error, StoreError):
+                # Nothing can be put beside the bytes that are there.
                 self.error = error
                 return
             case UpstreamChanged():
-                self._excluded.add(mirror)
-                if not self._candidates():
-                    self._rely_on_first(error)
+                self._leave_out(mirror)
                 return
             case _RangesIgnored():
+                if self.ranges_work:
+                    self._roster.hold(mirror, LAGGARD_HOLD_SECONDS)
                 return
             case _Overloaded(retry_after_seconds=seconds):
-                self._hold(mirror, BUSY_HOLD_SECONDS if seconds is None else seconds)
-                self.growth.give_back(max(1, len(self._running)))
-                self._around.health.note_failure(segment.source.url, seconds)
+                self._roster.hold(mirror, BUSY_HOLD_SECONDS if seconds is None else seconds)
+                self.growth.give_back(len(self._running))
+                health.note_failure(segment.source.url, seconds)
+            case UpstreamUnreachable() if self._running and not segment.meter.total_bytes:
+                self.growth.give_back(len(self._running))
+                health.note_failure(segment.source.url)
             case _:
-                self._around.health.note_failure(segment.source.url)
-        self._count_failure(error, mirror)
+                health.note_failure(segment.source.url)
+        self._count_failure(segment, error)
 
-    def _count_failure(self, error: ForebayError, mirror: str) -> None:
-        if self.fetched_bytes > self._fetched_at_failure:
-            self._fruitless = 0
+    def _count_failure(self, segment: Segment, error: ForebayError) -> None:
+        """A try that brought nothing, while nobody else brought anything either, counts."""
+        is_fruitless = self.fetched_bytes <= self._fetched_at_failure
         self._fetched_at_failure = self.fetched_bytes
-        self._fruitless += 1
-        if self._fruitless > self._subject.policy.max_tries and not self._running:
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        most = max(self._subject.policy.max_tries, len(self._roster.remaining))
+        if self._fruitless >= most and not self._running:
             self.error = error
         delay = min(RETRY_FIRST_SECONDS * 2**self._fruitless, RETRY_MOST_SECONDS)
-        self._hold(mirror, delay)
+        self._roster.hold(segment.source.mirror, delay)
 
-    def _rely_on_first(self, error: ForebayError) -> None:
-        """Nobody else has our representation: the first connection finishes it, or nobody."""
-        first = self._first
-        self.ranges_work = False
-        if first not in self._running:
-            self.error = error
+    def _leave_out(self, mirror: str) -> None:
+        """A mirror has our representation no more, and answers so from now on.
+
+        Where it was the last, those at work are all there will ever be: each goes on as far
+        as its response and its neighbour allow.
+        """
+        self._roster.exclude(mirror)
+        if self._roster.remaining:
             return
-        for segment in tuple(self._running):
-            if segment is not first:
-                segment.cut(segment.received)
-                self._end_if_finished(segment)
-        first.stop = first.natural_stop
+        ordered = sorted(self._running, key=lambda segment: segment.received)
+        for segment, following in zip(ordered, [*ordered[1:], None], strict=True):
+            segment.extend(following.received if following is not None else None)
 
-    def _hold(self, mirror: str, seconds: float) -> None:
-        until = self._around.clock() + seconds
-        self._held_until[mirror] = max(until, self._held_until.get(mirror, 0.0))
-        asyncio.get_running_loop().call_later(seconds + 0.001, self._on_change)
-
-    def _candidates(self) -> Sequence[Source]:
-        return [s for s in self._subject.sources if s.mirror not in self._excluded]
-
-    def _pick_source(self) -> Source | None:
-        """The mirror from which one more connection promises most, by what was measured."""
-        now = self._around.clock()
-        free = [s for s in self._candidates() if self._held_until.get(s.mirror, 0.0) <= now]
-        if not free:
-            return None
-        best = self._around.health.order([source.url for source in free])[0]
-        return next(source for source in free if source.url == best)
+    def _give_up_if_stranded(self) -> None:
+        wait = self._roster.wait_seconds()
+        if wait == math.inf or (self.idle and wait > PATIENCE_SECONDS):
+            self.error = self._last_error or UpstreamUnreachable("No upstream is left to ask.")
 
     def _leave_laggards(self, now: float) -> None:
         """Take the work of a mirror that is far slower than another at work right now."""
-        if len(self._candidates()) < 2:
+        if len(self._roster.remaining) < 2:
             return
-        rates: dict[str, float] = {}
-        for segment in self._running:
-            if now - segment.started >= LAGGARD_AFTER_SECONDS:
-                rate = segment.meter.rate(now)
-                rates[segment.source.mirror] = max(rate, rates.get(segment.source.mirror, 0.0))
-        fastest = max(rates.values(), default=0.0)
+        slow = laggards(self._running, now)
+        for mirror in slow:
+            self._roster.hold(mirror, LAGGARD_HOLD_SECONDS)
         for segment in tuple(self._running):
-            if rates.get(segment.source.mirror, fastest) < LAGGARD_SHARE * fastest:
-                self._hold(segment.source.mirror, LAGGARD_HOLD_SECONDS)
-                segment.cut(segment.received)
-                self._end_if_finished(segment)
+            if segment.source.mirror in slow:
+                self._cut(segment)

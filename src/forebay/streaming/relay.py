@@ -50,7 +50,7 @@ class Relay:
         """Move every chunk across. Returns when the body has ended or the client has left."""
         if self._closed:
             return
-        self._pump_task = asyncio.current_task()
+        self._pump_task = task = asyncio.current_task()
         try:
             if not await self._is_claimed_in_time():
                 return
@@ -63,11 +63,11 @@ class Relay:
         except ForebayError as error:
             self._error = error
         except asyncio.CancelledError:
-            if not self._closed:
+            if task is None or not self._has_left():
                 self._error = UpstreamMisbehaved("The transfer was stopped before its end.")
                 raise
-            # By ``aclose``: the cancellation has done its work here.
-            self._pump_task.uncancel()
+            # It came from ``aclose``, and has done its work here.
+            task.uncancel()
         except BaseException:
             self._error = UpstreamMisbehaved("The fetch failed inside the cache. Ask again.")
             raise
@@ -95,13 +95,16 @@ class Relay:
         if self._pump_task is not None:
             self._pump_task.cancel()
 
+    def _has_left(self) -> bool:
+        return self._closed
+
     async def _is_claimed_in_time(self) -> bool:
         try:
             async with asyncio.timeout(CLAIM_DEADLINE_SECONDS):
                 await self._until(lambda: self._claimed or self._closed)
         except TimeoutError:
             self._closed = True
-        return not self._closed
+        return not self._has_left()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -44,6 +44,11 @@ class Segment:
         self.disk_error: ForebayError | None = None
         """Why bytes that were received cannot be read: it counts however the segment ended."""
 
+    @property
+    def todo(self) -> Interval:
+        """The bytes that are still to come; only where ``stop`` is known."""
+        return Interval(self.received, self.received if self.stop is None else self.stop)
+
     def is_finished(self) -> bool:
         """Whether it has brought all that it was to bring."""
         return self.body_ended if self.stop is None else self.received >= self.stop
@@ -53,6 +58,12 @@ class Segment:
         stop = max(position, self.received)
         self.stop = stop if self.stop is None else min(self.stop, stop)
         return self.stop
+
+    def extend(self, position: int | None) -> None:
+        """End as late as the response does, or at this position where that comes first."""
+        if self.stop is not None and self.natural_stop is not None:
+            end = self.natural_stop if position is None else min(position, self.natural_stop)
+            self.stop = max(self.stop, end)
 
     async def bring(
         self,

@@ -25,17 +25,20 @@ import logging
 from dataclasses import replace
 
 from forebay.errors import ForebayError, StoreError, UpstreamChanged, UpstreamMisbehaved
-from forebay.model import Entry, Interval, Intervals, WhenAlone
+from forebay.model import Entry, Interval, Intervals
 from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
-from forebay.rules.plan import Cut, Open, Situation, next_step
+from forebay.rules.plan import Cut, Open, Situation, goes_on_alone, next_step
 from forebay.streaming.crew import Crew, Subject, Surroundings
 from forebay.streaming.digests import Digester
 from forebay.streaming.reader import TransferReader
 from forebay.streaming.segment import Segment, Source
-from forebay.views import SegmentView, TransferView
+from forebay.streaming.steadfast import see_through
+from forebay.views import TransferView
 
 WATCH_EVERY_SECONDS = 0.1
+ABANDONED_AFTER_SECONDS = 5.0
+"""How long a transfer that is not to go on alone waits for whoever began it to come and read."""
 CHECKPOINT_EVERY_SECONDS = 2.0
 """A crash loses at most this much progress, and one write-back of the disk."""
 
@@ -81,6 +84,7 @@ class Transfer:
         self._begun = False
         self._quiet = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
+        self._saving = asyncio.Lock()
         self._checkpointed: Intervals = self.coverage
         self._expected = expected_digests
         self._digester = (
@@ -112,23 +116,20 @@ class Transfer:
         return reader
 
     def want(self, interval: Interval | None) -> None:
-        """Let these bytes (None: all) be fetched, whether somebody reads them or not."""
+        """Let these bytes (None: all) be fetched, until the last reader leaves at least."""
         if self.length_bytes is None:
             return
         whole = Interval(0, self.length_bytes)
         if interval is None or self._policy.complete_ranges:
             interval = whole
-        elif interval.stop < whole.stop:
-            ahead = min(whole.stop, interval.stop + self._policy.read_ahead_bytes)
-            interval = Interval(interval.start, ahead)
-        self._goal = cov.add(self._goal, interval)
+        ahead = interval.stop + self._policy.read_ahead_bytes
+        self._goal = cov.add(self._goal, Interval(interval.start, min(whole.stop, ahead)))
         self._quiet.clear()
         self._kick()
 
     def readable_until(self, position: int) -> int:
         until = cov.covered_until(self.coverage, position)
-        held_back = self._digester is not None and self.state is not State.COMPLETE
-        if held_back and self.length_bytes in {None, until}:
+        if self.length_bytes in {None, until} and self._is_to_be_proved():
             # The last byte waits until the whole is proved: nobody may end happily with bytes
             # that are not what was expected.
             return max(position, until - 1)
@@ -140,6 +141,8 @@ class Transfer:
                 return
             if self.is_over:
                 raise self.error or UpstreamMisbehaved("The transfer ended before these bytes.")
+            if reader not in self._readers:
+                return
             waiter = asyncio.get_running_loop().create_future()
             self._readers[reader] = waiter
             self._kick()
@@ -150,7 +153,9 @@ class Transfer:
                     self._readers[reader] = None
 
     def leave(self, reader: TransferReader) -> None:
-        self._readers.pop(reader, None)
+        waiter = self._readers.pop(reader, None)
+        if waiter is not None:
+            _wake(waiter)
         if not self._readers and not self.is_over and not self._goes_on_alone():
             self.stop()
 
@@ -171,7 +176,6 @@ class Transfer:
 
     def view(self) -> TransferView:
         """What people are shown of it."""
-        now = self._around.clock()
         return TransferView(
             name=self.entry.name,
             mount=self.entry.mount,
@@ -181,10 +185,7 @@ class Transfer:
             covered_bytes=cov.total_bytes(self.coverage),
             coverage=tuple((run.start, run.stop) for run in self.coverage),
             readers=tuple(reader.position for reader in self._readers),
-            segments=tuple(
-                SegmentView(s.source.mirror, s.start, s.received, s.stop, s.meter.rate(now))
-                for s in self._crew.segments
-            ),
+            segments=self._crew.view(),
             fetched_bytes=self.fetched_bytes,
             rate_bytes_per_second=self._crew.rate(),
             started_time=self.started_time,
@@ -202,8 +203,11 @@ class Transfer:
 
         ``part`` says which bytes a 206 brings; None means that the response is the whole.
         """
-        if part is None and self.length_bytes is not None:
-            self._goal = cov.add(self._goal, Interval(0, self.length_bytes))
+        if part is None and self.coverage:
+            # A part was asked for, and the whole came.
+            self._crew.ranges_work = False
+        # Whoever made us ask for these bytes may still be on the way to read them.
+        self._goal = cov.add(self._goal, part or Interval(0, self.length_bytes or 0))
         start = part.start if part is not None else cov.covered_until(self.coverage, 0)
         stop = part.stop if part is not None else self.length_bytes
         segment = Segment(source, start, stop, self._around.clock())
@@ -232,9 +236,18 @@ class Transfer:
                     self._end(State.STOPPED)
 
     async def close(self) -> None:
-        """Release everything; one that is not over yet is stopped, and keeps what it has."""
+        """Release everything; one that is not over yet is stopped, and keeps what it has.
+
+        Goes on to its end when the caller is cancelled.
+        """
+        closing = asyncio.create_task(self._close())
+        await see_through(closing)
+        closing.result()
+
+    async def _close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
+            await asyncio.wait([self._watcher])
         await self._crew.aclose()
         if not self.is_over:
             await self._checkpoint()
@@ -254,7 +267,9 @@ class Transfer:
                 complete=True,
                 digests=digests or self.entry.digests,
             )
-            if not await self._draft.commit(self.entry):
+            async with self._saving:
+                is_kept = await self._draft.commit(self.entry)
+            if not is_kept:
                 log.info("%s was purged while it was fetched; it is not kept", self.entry.name)
         except StoreError as error:
             # The bytes can be read, only their keeping failed: readers go on undisturbed.
@@ -271,6 +286,7 @@ class Transfer:
         found = await self._digester.finish(self.length_bytes)
         for name, expected in self._expected:
             if found[name] != expected:
+                self._crew.blame()
                 raise UpstreamChanged(
                     f"The {name} digest of what upstream sent is {found[name]}, "
                     f"not the expected {expected}; nothing of it was kept."
@@ -285,6 +301,8 @@ class Transfer:
             return
         if self._crew.error is None and self.length_bytes is not None:
             self._follow_plan()
+        if self._crew.error is not None:
+            self._crew.cut_all()
         missing = self.length_bytes is not None and cov.subtract(self._goal, self.coverage)
         if self._crew.idle and (self._crew.error is not None or not missing):
             self._quiet.set()
@@ -297,6 +315,9 @@ class Transfer:
                     if not self._crew.open(interval):
                         return
                 case Cut(index):
+                    # Nothing is won by a place that cannot be filled.
+                    if not self._crew.may_open():
+                        return
                     self._crew.cut(index)
                 case None:
                     return
@@ -313,6 +334,7 @@ class Transfer:
                 if waiter is not None
                 and not waiter.done()
                 and cov.covered_until(arriving, reader.position) == reader.position
+                and cov.covered_until(self._goal, reader.position) > reader.position
             ),
             readers=tuple(reader.position for reader in self._readers),
         )
@@ -349,35 +371,40 @@ class Transfer:
         length = self.length_bytes
         return length is not None and cov.contains(self.coverage, Interval(0, length))
 
-    def _goes_on_alone(self) -> bool:
-        policy = self._policy
-        if policy.when_alone is WhenAlone.FINISH:
-            return True
-        if policy.when_alone is WhenAlone.STOP or self.length_bytes is None:
+    def _is_to_be_proved(self) -> bool:
+        """Whether digests are expected, not compared yet, and the whole is on its way."""
+        if self._digester is None or self.state is State.COMPLETE:
             return False
-        held = cov.total_bytes(self.coverage)
-        left = self.length_bytes - held
-        return left <= policy.finish_bytes or held >= policy.finish_share * self.length_bytes
+        length = self.length_bytes
+        wanted = cov.union(self._goal, self.coverage)
+        return length is None or cov.contains(wanted, Interval(0, length))
+
+    def _goes_on_alone(self) -> bool:
+        return goes_on_alone(self._policy, self.length_bytes, self.coverage)
 
     async def _watch(self) -> None:
         """Look at rates often, and at the disk now and then."""
-        checkpointed = self._around.clock()
+        began = checkpointed = self._around.clock()
         while not self.is_over:
             await asyncio.sleep(WATCH_EVERY_SECONDS)
+            is_late = self._around.clock() - began >= ABANDONED_AFTER_SECONDS
+            if is_late and not self._readers and not self._goes_on_alone():
+                self.stop()
             missing = cov.subtract(self._goal, self.coverage)
             self._crew.watch(cov.total_bytes(missing))
             if self._around.clock() - checkpointed >= CHECKPOINT_EVERY_SECONDS:
-                with contextlib.suppress(StoreError):
-                    await self._checkpoint()
+                await self._checkpoint()
                 checkpointed = self._around.clock()
 
     async def _checkpoint(self) -> None:
-        coverage = self.coverage
-        if coverage == self._checkpointed or self.length_bytes is None:
-            return
-        with contextlib.suppress(StoreError):
-            await self._draft.checkpoint(coverage)
-            self._checkpointed = coverage
+        """Let the index claim what there is; trouble means that it claims less."""
+        async with self._saving:
+            coverage = self.coverage
+            if self.is_over or coverage == self._checkpointed or self.length_bytes is None:
+                return
+            with contextlib.suppress(StoreError):
+                await self._draft.checkpoint(coverage)
+                self._checkpointed = coverage
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -1,0 +1,55 @@
+"""An expected digest, checked on what passes straight through (RFC 9530).
+
+The last piece waits until the digest of the whole is known, so that nobody ends happily with
+bytes that are not what was asked for. Hashing is done on the event loop, piece by piece: a
+piece is at most a socket read, and takes a tenth of a millisecond.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from forebay.errors import UpstreamChanged
+from forebay.model import Window
+from forebay.ports import Body
+from forebay.streaming.digests import ALGORITHMS
+
+
+class VerifiedBody:
+    """A body of bytes (not windows) that ends well only if its digests are these."""
+
+    def __init__(self, body: Body, expected: tuple[tuple[str, str], ...]) -> None:
+        """``expected`` as in ``Target.expected_digests``."""
+        self._body = body
+        self._expected = expected
+        self._hashes = {
+            name: hashlib.new(ALGORITHMS[name], usedforsecurity=False) for name, _ in expected
+        }
+        self._held: bytes | None = None
+
+    async def next_piece(self) -> Window | bytes | None:
+        while (piece := await self._body.next_piece()) is not None:
+            if isinstance(piece, Window):
+                raise TypeError("what comes from disk was verified when it was stored")
+            for running in self._hashes.values():
+                running.update(piece)
+            held, self._held = self._held, piece
+            if held is not None:
+                return held
+        held, self._held = self._held, None
+        if held is not None:
+            self._check()
+        return held
+
+    async def aclose(self) -> None:
+        self._held = None
+        await self._body.aclose()
+
+    def _check(self) -> None:
+        for name, expected in self._expected:
+            found = self._hashes[name].hexdigest()
+            if found != expected:
+                raise UpstreamChanged(
+                    f"The {name} digest of what upstream sent is {found}, "
+                    f"not the expected {expected}."
+                )

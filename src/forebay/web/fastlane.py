@@ -1,0 +1,142 @@
+"""The door's part of the fast lane: from the octets of a request to the octets of its answer.
+
+A request whose head came in one piece and was answered from here once is known by its octets:
+the same octets are the same request, and need not be parsed again. What is remembered is only
+what was asked; what is answered is looked up each time (``service.lane``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from forebay.model import Fields, Request
+from forebay.service.lane import Answer, Hit, Lane, Question
+from forebay.web import log
+from forebay.web.framing import Framing, render_head
+from forebay.web.metrics import Metrics
+from forebay.web.responses import guarded_fields
+
+REMEMBERED_REQUESTS = 4096
+"""With its target and its rendered head a request takes some 4 KB: a dozen MB at most."""
+REMEMBERED_HEAD_BYTES = 1024
+"""Longer heads carry cookies or signatures, which hardly come twice."""
+
+_DOORS_OWN = frozenset({"repr-digest"})
+"""Fields that the door reads itself before it asks the service (``web.digests``)."""
+
+
+class Known:
+    """A request that may be answered here, and the head that it got last."""
+
+    __slots__ = ("_ages", "_head", "_hit", "_lasting", "question")
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self._hit: Hit | None = None
+        self._lasting = b""
+        self._ages = (-1, -1)
+        self._head = b""
+
+    def head(self, answer: Answer) -> bytes:
+        """The head of this answer: the lines that last, Age, Cache-Status, the empty line."""
+        hit, age, ttl, _ = answer
+        if hit is not self._hit:
+            self._lasting = lasting_lines(hit, self.question.request.method)
+            self._hit, self._ages = hit, (-1, -1)
+        if self._ages != (age, ttl):
+            lines = [self._lasting]
+            lines += [f"{n}: {v}\r\n".encode("latin-1") for n, v in answer.changing_fields()]
+            self._head = b"".join([*lines, b"\r\n"])
+            self._ages = (age, ttl)
+        return self._head
+
+
+def lasting_lines(hit: Hit, method: str) -> bytes:
+    """Status line and fields of a hit but for those that change with time.
+
+    Raises ``ValueError`` for a field that may not be sent, and where the end of the body would
+    not be told by its length.
+    """
+    head = render_head(
+        hit.reply.status,
+        guarded_fields(hit.reply).to_raw(),
+        method=method,
+        version="1.1",
+        keep_alive=True,
+    )
+    if head.framing is not (Framing.LENGTH if hit.has_body else Framing.NONE):
+        raise ValueError("a hit without a length")
+    return head.octets.removesuffix(b"\r\n")
+
+
+class FastLane:
+    """Answers of one application, for its connections with HTTP/1.1 that stay open.
+
+    ``is_download`` says of a method and a raw target whether they name something for the
+    service; ``note_served`` counts.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        metrics: Metrics,
+        is_download: Callable[[Request], bool],
+        note_served: Callable[[Hit, int], None],
+    ) -> None:
+        self._lane = lane
+        self._metrics = metrics
+        self._is_download = is_download
+        self._note_served = note_served
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+
+    def recall(self, octets: bytes) -> Known | None:
+        """The request with these octets, if it is remembered."""
+        known = self._known.get(octets)
+        if known is not None:
+            self._known.move_to_end(octets)
+        return known
+
+    def remember(self, octets: bytes, known: Known) -> None:
+        """Know these octets, the whole of a request, again."""
+        if len(octets) <= REMEMBERED_HEAD_BYTES:
+            self._known[octets] = known
+            if len(self._known) > REMEMBERED_REQUESTS:
+                self._known.popitem(last=False)
+
+    def take_up(self, request: Request) -> Known | None:
+        """What is to be known of this request; None if it is never answered here."""
+        if not self._is_download(request) or any(n in _DOORS_OWN for n, _ in request.fields):
+            return None
+        question = self._lane.take_up(request)
+        return Known(question) if question is not None else None
+
+    def answer(self, known: Known, client_host: str) -> bytes | None:
+        """The octets of the whole response, counted and logged as sent; None if there is none
+        at once."""
+        begin = time.perf_counter()
+        answer = self._lane.answer(known.question)
+        if answer is None:
+            return None
+        try:
+            head = known.head(answer)
+        except ValueError:
+            return None  # The ordinary way says what is wrong with it.
+        hit, content = answer.hit, answer.content
+        sent_bytes = len(content)
+        self._metrics.count_response(hit.reply.status)
+        self._note_served(hit, sent_bytes)
+        if log.is_written():
+            log.write(
+                log.AccessLine(
+                    client_host,
+                    known.question.request.method,
+                    hit.reply.target_name,
+                    hit.reply.status,
+                    sent_bytes,
+                    time.perf_counter() - begin,
+                    hit.reply.cache_status.outcome.value,
+                )
+            )
+        return head + content
