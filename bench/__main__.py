@@ -1,27 +1,39 @@
-"""``./scripts/bench [workload…] [--quick]``."""
+"""``./scripts/bench [workload…] [--quick]``; ``./scripts/bench eviction`` alone needs no nginx."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import report, servers
+from bench import congestion, document, eviction, peers, report, servers
+from bench.hardships import HARDSHIPS
 from bench.servers import MIB
-from bench.workloads import WORKLOADS, Case, Sample, Stage
+from bench.workloads import WORKLOADS as STREAMS
+from bench.workloads import Case, Sample, Stage
+
+WORKLOADS = {**STREAMS, **HARDSHIPS}
 
 _ROUNDS, _QUICK_ROUNDS = 5, 2
 _SECONDS, _QUICK_SECONDS = 2.0, 0.5
 _PACED_RATE_BYTES_PER_SECOND = 16 * MIB
+_CONTROL = "BENCH_CONGESTION"
+"""Set where this process is in the namespace already."""
 _PACED_BYTES, _QUICK_PACED_BYTES = 64 * MIB, 16 * MIB
 
 
 def main() -> int:
     """Start everything, measure, print, write; the exit status is 0 unless that failed."""
+    if sys.argv[1:] == ["eviction"]:
+        return eviction.main()
     options = _options()
+    if options.congestion and os.environ.get(_CONTROL) != options.congestion:
+        os.environ[_CONTROL] = options.congestion
+        congestion.run_under(options.congestion, sys.argv[1:])
     nginx = servers.find_nginx()
     if nginx is None:
         print("The benchmark needs nginx: apt install nginx-light", file=sys.stderr)
@@ -30,9 +42,9 @@ def main() -> int:
     names = options.workloads or list(WORKLOADS)
     with (
         tempfile.TemporaryDirectory(prefix="forebay-bench-", dir=options.directory) as directory,
-        _stage(nginx, Path(directory), quick=options.quick) as stage,
+        _stage(nginx, Path(directory), options) as stage,
     ):
-        told = report.circumstances([*stage.caches, *stage.origins.values()])
+        told = report.circumstances([*stage.caches, *stage.origins.values()], options.congestion)
         rows = []
         for name in names:
             for case in WORKLOADS[name](stage):
@@ -42,6 +54,8 @@ def main() -> int:
     if options.output:
         report.write(options.output, rows, told, rounds)
         print(f"Every sample is in {options.output}.")
+    if options.document:
+        document.write(options.document, rows, told, rounds)
     return 0
 
 
@@ -51,12 +65,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few and short rounds: does it run?")
     parser.add_argument("--rounds", type=int, help=f"{_ROUNDS} unless --quick")
     parser.add_argument("--output", type=Path, help="where to write every sample as JSON")
+    parser.add_argument(
+        "--peers", nargs="*", default=[], help="more peers: varnish, squid, trafficserver, or all"
+    )
+    parser.add_argument("--congestion", help="e.g. cubic; needs root. Without: the machine's own")
+    parser.add_argument("--document", type=Path, help="where to write table and plot (a .md file)")
     parser.add_argument("--directory", type=Path, help="where to keep caches while it runs")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
-def _stage(nginx: str, directory: Path, *, quick: bool) -> Iterator[Stage]:
+def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator[Stage]:
+    quick: bool = options.quick
     paced_bytes = _QUICK_PACED_BYTES if quick else _PACED_BYTES
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
@@ -66,9 +86,15 @@ def _stage(nginx: str, directory: Path, *, quick: bool) -> Iterator[Stage]:
                 servers.paced_origin(directory / "paced", paced_bytes, _PACED_RATE_BYTES_PER_SECOND)
             ),
         }
+        caches = [
+            start(servers.nginx_peer(nginx, directory / "nginx", origins)),
+            start(servers.forebay(directory / "forebay", origins)),
+        ]
+        for name, program, starter in peers.installed():
+            if name in options.peers or "all" in options.peers:
+                caches.append(start(starter(program, directory / name, origins)))
         yield Stage(
-            forebay=start(servers.forebay(directory / "forebay", origins)),
-            nginx=start(servers.nginx_peer(nginx, directory / "nginx", origins)),
+            caches=tuple(caches),
             origins=origins,
             origin_log=directory / "origin" / "access.log",
             seconds=_QUICK_SECONDS if quick else _SECONDS,

@@ -7,7 +7,9 @@ Content-Length.
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import selectors
 import socket
 import subprocess
@@ -25,11 +27,21 @@ _SILENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``clients`` connections that fetch ``url``: once each, or again for ``seconds``."""
+    """``clients`` connections that fetch ``url``: once each, or again for ``seconds``.
+
+    With ``keys`` each request asks for one of so many objects (``?key=``), at random, or with
+    ``sweep`` each of them once; with
+    ``range_bytes`` for so many bytes at a random place of ``size_bytes``, or at ``range_start``.
+    """
 
     url: str
     clients: int = 1
     seconds: float | None = None
+    keys: int = 0
+    sweep: bool = False
+    range_bytes: int = 0
+    range_start: int | None = None
+    size_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -75,14 +87,31 @@ class _Client:
         self._head = bytearray()
         self._left_bytes: int | None = None
         self._saw_body = False
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        self._request = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+        self._target = parts.path + (f"?{parts.query}" if parts.query else "")
+        self._host = parts.netloc
+        self._request = self._next_request()
+        self._varies = bool(load.keys or load.range_bytes)
+        self._status = b"http/1.1 206" if load.range_bytes else b"http/1.1 200"
         self.socket = socket.create_connection((parts.hostname, parts.port or 80))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _next_request(self) -> bytes:
+        load, target, more = self._load, self._target, ""
+        if load.keys:
+            key = next(_swept) if load.sweep else random.randrange(load.keys)
+            target += f"?key={key}"
+        if load.range_bytes:
+            start = load.range_start
+            if start is None:
+                start = random.randrange(load.size_bytes - load.range_bytes)
+            more = f"Range: bytes={start}-{start + load.range_bytes - 1}\r\n"
+        return f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\n{more}\r\n".encode()
 
     def ask(self) -> None:
         self._head.clear()
         self._left_bytes = None
+        if self._varies:
+            self._request = self._next_request()
         self.socket.sendall(self._request)
 
     def on_readable(self) -> bool:
@@ -103,8 +132,8 @@ class _Client:
             return True
         lines = bytes(self._head[:end]).lower().split(b"\r\n")
         lengths = [line[15:] for line in lines if line.startswith(b"content-length:")]
-        if not lines[0].startswith(b"http/1.1 200") or len(lengths) != 1:
-            return self._fail(f"not a 200 with a length: {lines[0].decode('latin-1')}")
+        if not lines[0].startswith(self._status) or len(lengths) != 1:
+            return self._fail(f"not what was asked for: {lines[0].decode('latin-1')}")
         self._left_bytes = int(lengths[0])
         return self._took(len(self._head) - end - 4)
 
@@ -120,7 +149,8 @@ class _Client:
     def _finished(self) -> bool:
         self._result.requests += 1
         now = time.perf_counter() - self._start
-        if self._load.seconds is not None and now < self._load.seconds:
+        swept = self._load.sweep and self._result.requests < self._load.keys
+        if swept or (self._load.seconds is not None and now < self._load.seconds):
             self.ask()
             return True
         self._result.done_seconds.append(now)
@@ -132,6 +162,7 @@ class _Client:
 
 
 _BUFFER = bytearray(_READ_BYTES)
+_swept = itertools.count()
 
 
 def _generate(load: Load) -> Result:

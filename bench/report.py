@@ -25,13 +25,13 @@ Rounds = Mapping[str, Sequence[Sample]]
 """For each target its samples, one for each round."""
 
 
-def circumstances(servers: Sequence[Server]) -> dict[str, Any]:
+def circumstances(servers: Sequence[Server], control: str | None = None) -> dict[str, Any]:
     """What a reader must know to make sense of the figures."""
     return {
         "kernel": platform.release(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "congestion control": _CONGESTION_FILE.read_text().strip(),
+        "congestion control": control or _CONGESTION_FILE.read_text().strip(),
         "settings": {server.name: server.settings for server in servers},
     }
 
@@ -44,7 +44,9 @@ def summary(case: Case, rounds: Rounds) -> list[dict[str, Any]]:
     base = [sample.value for sample in rounds[case.baseline]]
     rows = []
     for target, samples in rounds.items():
-        ratios = [sample.value / other for sample, other in zip(samples, base, strict=True)]
+        ratios = [
+            _quotient(sample.value, other) for sample, other in zip(samples, base, strict=True)
+        ]
         rows.append(
             {
                 "case": case.name,
@@ -62,6 +64,13 @@ def summary(case: Case, rounds: Rounds) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _quotient(value: float, base: float) -> float:
+    """``value / base``; of two nothings 1, and beside nothing everything is without measure."""
+    if base:
+        return value / base
+    return float("inf") if value else 1.0
 
 
 def show(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], rounds: int) -> None:

@@ -1,4 +1,7 @@
-"""Starting and stopping what is measured: origins, nginx as a peer, Forebay."""
+"""Starting and stopping what is measured: origins, nginx as a peer, Forebay.
+
+The other peers stand in ``peers``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _START_SECONDS = 20.0
@@ -25,14 +28,60 @@ FILES = {"large": 256 * MIB, "medium": 64 * MIB, "small": 10 * 1024}
 """What the origin has, by name and size."""
 
 
+class Program:
+    """A command that runs, and can be run again; its output goes to ``directory/output.log``."""
+
+    def __init__(
+        self,
+        command: list[str],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._command = command
+        self._environment = environment
+        self._cwd = cwd or directory
+        self._output = directory / "output.log"
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._output.open("ab") as output:
+            return subprocess.Popen(
+                self._command, stdout=output, stderr=output, env=self._environment, cwd=self._cwd
+            )
+
+    def stop(self) -> None:
+        """Ask it to end, and see to it."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def start(self) -> None:
+        """Begin again after ``stop``; it may not answer yet when this returns."""
+        self.process = self._start()
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: where it answers, its first process, and the settings worth showing."""
+    """A running server: where it answers, its program, and the settings worth showing.
+
+    ``bases`` tells for each origin that a cache knows where it has that origin's paths.
+    """
 
     name: str
     port: int
-    pid: int
+    program: Program
     settings: str
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int:
+        """The first process."""
+        return self.program.process.pid
 
     @property
     def url(self) -> str:
@@ -41,6 +90,14 @@ class Server:
     def cpu_seconds(self) -> float:
         """User and system time of the process and its children so far."""
         return sum(_cpu_seconds(pid) for pid in _tree(self.pid))
+
+    def anonymous_bytes(self) -> int:
+        """Memory of all its processes that is no file's."""
+        return sum(_status_kib(pid, "RssAnon") for pid in _tree(self.pid)) * 1024
+
+    def descriptors(self) -> int:
+        """What all its processes have open."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in _tree(self.pid))
 
 
 def find_nginx() -> str | None:
@@ -112,7 +169,8 @@ def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> It
     }}""",
     )
     shown = "1 worker, sendfile, tcp_nopush, proxy_cache with lock, buffers 32 64k, open_file_cache"
-    with _nginx(nginx, directory, config, "nginx", port, shown) as server:
+    bases = {name: f"http://127.0.0.1:{port}/{name}" for name in origins}
+    with _nginx(nginx, directory, config, "nginx", port, shown, bases) as server:
         yield server
 
 
@@ -126,11 +184,11 @@ def forebay(directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
         "FOREBAY_UPSTREAM__ALLOW_PORTS": json.dumps([o.port for o in origins.values()]),
         "FOREBAY_SERVER__LOG_LEVEL": "warning",
     }
-    program = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
-    command = [*program, f"--cache-dir={directory / 'cache'}"]
-    with _process(command, directory, environment) as process:
-        _wait_for(port, process)
-        yield Server("forebay", port, process.pid, "1 worker, defaults, log_level warning")
+    serve = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
+    command = [*serve, f"--cache-dir={directory / 'cache'}"]
+    bases = {name: f"http://127.0.0.1:{port}/{origin.url}" for name, origin in origins.items()}
+    with started(command, directory, port, environment) as program:
+        yield Server("forebay", port, program, "1 worker, defaults, log_level warning", bases)
 
 
 @contextlib.contextmanager
@@ -139,9 +197,8 @@ def paced_origin(directory: Path, size_bytes: int, rate_bytes_per_second: int) -
     port = free_port()
     numbers = [str(number) for number in (port, size_bytes, rate_bytes_per_second)]
     command = [sys.executable, "-m", "bench.paced", *numbers]
-    with _process(command, directory, cwd=Path(__file__).parent.parent) as process:
-        _wait_for(port, process)
-        yield Server("paced", port, process.pid, f"{rate_bytes_per_second} B/s a connection")
+    with started(command, directory, port, cwd=Path(__file__).parent.parent) as program:
+        yield Server("paced", port, program, f"{rate_bytes_per_second} B/s a connection")
 
 
 def free_port() -> int:
@@ -179,39 +236,37 @@ def _nginx_values(directory: Path) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _nginx(
-    program: str, directory: Path, config: str, name: str, port: int, shown: str
+    nginx: str,
+    directory: Path,
+    config: str,
+    name: str,
+    port: int,
+    shown: str,
+    bases: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "nginx.conf"
     file.write_text(config)
-    command = [program, "-c", str(file), "-p", str(directory), "-e", str(directory / "error.log")]
-    with _process(command, directory) as process:
-        _wait_for(port, process)
-        yield Server(name, port, process.pid, shown)
+    command = [nginx, "-c", str(file), "-p", str(directory), "-e", str(directory / "error.log")]
+    with started(command, directory, port) as program:
+        yield Server(name, port, program, shown, bases or {})
 
 
 @contextlib.contextmanager
-def _process(
+def started(
     command: list[str],
     directory: Path,
+    port: int,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command while the block runs; its output goes to ``directory/output.log``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "output.log").open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, cwd=cwd or directory
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+) -> Iterator[Program]:
+    """Run the command, from when it listens on this port, while the block runs."""
+    program = Program(command, directory, environment, cwd)
+    try:
+        _wait_for(port, program.process)
+        yield program
+    finally:
+        program.stop()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -240,3 +295,11 @@ def _cpu_seconds(pid: int) -> float:
     # The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _status_kib(pid: int, name: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)

@@ -49,34 +49,35 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The running servers and how hard to press them."""
+    """The running servers and how hard to press them; ``caches`` begin with the baseline."""
 
-    forebay: Server
-    nginx: Server
+    caches: tuple[Server, ...]
     origins: Mapping[str, Server]
     origin_log: Path
     seconds: float
     quick: bool
 
-    @property
-    def caches(self) -> tuple[Server, Server]:
-        return (self.nginx, self.forebay)
-
     def url(self, cache: Server, origin: str, path: str) -> str:
         """Where this cache has the path of that origin."""
-        if cache is self.forebay:
-            return f"{cache.url}/{self.origins[origin].url}/{path}"
-        return f"{cache.url}/{origin}/{path}"
+        return f"{cache.bases[origin]}/{path}"
+
+    def caches_of(self, origin: str) -> tuple[Server, ...]:
+        """The caches that know this origin."""
+        return tuple(cache for cache in self.caches if origin in cache.bases)
+
+
+def fresh_key() -> int:
+    """A query that nobody has asked with before; static origins do not look at it."""
+    return next(_fresh_key)
 
 
 _fresh_key = itertools.count(time.time_ns())
-"""Queries that nobody has asked with before; static origins do not look at them."""
 
 
 def hot_large(stage: Stage) -> Iterator[Case]:
     """A large object that is in the cache, for 1, 8 and 64 clients."""
     for clients in (1, 8, 64):
-        yield _hot(stage, f"hot-large, clients: {clients}", "large", clients, _gib_per_second)
+        yield _hot(stage, f"hot-large, clients: {clients}", "large", clients, gib_per_second)
 
 
 def hot_small(stage: Stage) -> Iterator[Case]:
@@ -84,11 +85,56 @@ def hot_small(stage: Stage) -> Iterator[Case]:
     yield _hot(stage, "hot-small, connections: 64", "small", 64, _requests_per_second)
 
 
+def hot_range(stage: Stage) -> Iterator[Case]:
+    """Random ranges of a large object that is in the cache."""
+    for name, clients, range_bytes in (("1 MiB", 8, MIB), ("4 KiB", 64, 4096)):
+
+        def press(cache: Server, clients: int = clients, range_bytes: int = range_bytes) -> Sample:
+            url = stage.url(cache, "origin", "large")
+            size = FILES["large"]
+            load = Load(url, clients, stage.seconds, range_bytes=range_bytes, size_bytes=size)
+            return measure(cache, load, _requests_per_second)
+
+        for cache in stage.caches:
+            run(Load(stage.url(cache, "origin", "large")))
+        targets = {cache.name: partial(press, cache) for cache in stage.caches}
+        yield Case(f"hot-range, {name}, clients: {clients}", "requests/s", targets, "nginx")
+
+
+def cold_range(stage: Stage) -> Iterator[Case]:
+    """1 MiB in the middle of a large object that nobody has asked for before."""
+
+    def fetch(cache: Server) -> Sample:
+        query = str(fresh_key())
+        url = stage.url(cache, "origin", f"large?{query}")
+        load = Load(url, range_bytes=MIB, range_start=FILES["large"] // 2)
+        sample = measure(cache, load, _last_done_ms)
+        notes = {"upstream MiB": _upstream_bytes(stage.origin_log, query) / MIB}
+        return Sample(sample.value, sample.seconds, sample.body_bytes, sample.cpu_seconds, notes)
+
+    targets = {cache.name: partial(fetch, cache) for cache in stage.caches}
+    yield Case("cold-range, 1 MiB of 256", "ms", targets, "nginx", more_is_better=False)
+
+
+def many_keys(stage: Stage) -> Iterator[Case]:
+    """Small objects that are in the cache, each as likely as another, 64 connections."""
+    keys = 500 if stage.quick else 5000
+
+    def press(cache: Server) -> Sample:
+        load = Load(stage.url(cache, "origin", "small"), 64, stage.seconds, keys=keys)
+        return measure(cache, load, _requests_per_second)
+
+    for cache in stage.caches:
+        run(Load(stage.url(cache, "origin", "small"), 16, keys=keys, sweep=True))
+    targets = {cache.name: partial(press, cache) for cache in stage.caches}
+    yield Case(f"many-keys, {keys} of 10 KiB", "requests/s", targets, "nginx")
+
+
 def cold_stream(stage: Stage) -> Iterator[Case]:
     """A large object that nobody has asked for before, for one client."""
 
     def fetch(server: Server, url: str) -> Callable[[], Sample]:
-        return lambda: _measure(server, Load(f"{url}?{next(_fresh_key)}"), _gib_per_second)
+        return lambda: measure(server, Load(f"{url}?{fresh_key()}"), gib_per_second)
 
     origin = stage.origins["origin"]
     targets = {c.name: fetch(c, stage.url(c, "origin", "large")) for c in stage.caches}
@@ -100,9 +146,9 @@ def herd(stage: Stage) -> Iterator[Case]:
     """64 clients that ask for one cold object at the same moment."""
 
     def rush(cache: Server) -> Sample:
-        query = str(next(_fresh_key))
+        query = str(fresh_key())
         url = stage.url(cache, "origin", f"medium?{query}")
-        sample, result = _measure_both(cache, Load(url, clients=64), _last_done)
+        sample, result = measure_both(cache, Load(url, clients=64), _last_done)
         upstream_bytes = _upstream_bytes(stage.origin_log, query)
         notes = {
             "upstream bodies": upstream_bytes / FILES["medium"],
@@ -120,8 +166,8 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
     paced = stage.origins["paced"]
 
     def through(cache: Server) -> Sample:
-        url = stage.url(cache, "paced", f"object?{next(_fresh_key)}")
-        return _measure(cache, Load(url), _last_done)
+        url = stage.url(cache, "paced", f"object?{fresh_key()}")
+        return measure(cache, Load(url), _last_done)
 
     def program(command: list[str]) -> Sample:
         with tempfile.TemporaryDirectory() as directory:
@@ -132,7 +178,8 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
             seconds = time.perf_counter() - start
         return Sample(seconds, seconds, 0)
 
-    targets: dict[str, Callable[[], Sample]] = {c.name: partial(through, c) for c in stage.caches}
+    caches = stage.caches_of("paced")
+    targets: dict[str, Callable[[], Sample]] = {c.name: partial(through, c) for c in caches}
     if shutil.which("curl"):
         targets["curl direct"] = partial(program, ["curl", "-sfo", "out"])
     if shutil.which("aria2c"):
@@ -146,6 +193,9 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
 WORKLOADS: dict[str, Callable[[Stage], Iterator[Case]]] = {
     "hot-large": hot_large,
     "hot-small": hot_small,
+    "hot-range": hot_range,
+    "many-keys": many_keys,
+    "cold-range": cold_range,
     "cold-stream": cold_stream,
     "herd": herd,
     "cold-throttled": cold_throttled,
@@ -157,7 +207,7 @@ def _hot(
 ) -> Case:
     def press(cache: Server) -> Sample:
         load = Load(stage.url(cache, "origin", path), clients, stage.seconds)
-        return _measure(cache, load, value)
+        return measure(cache, load, value)
 
     for cache in stage.caches:
         run(Load(stage.url(cache, "origin", path)))
@@ -165,20 +215,23 @@ def _hot(
     return Case(name, unit, {c.name: partial(press, c) for c in stage.caches}, "nginx")
 
 
-def _measure(server: Server, load: Load, value: Callable[[Result], float]) -> Sample:
-    return _measure_both(server, load, value)[0]
+def measure(server: Server, load: Load, value: Callable[[Result], float]) -> Sample:
+    """One sample of this server under this load; ``value`` reads it from what clients saw."""
+    return measure_both(server, load, value)[0]
 
 
-def _measure_both(
+def measure_both(
     server: Server, load: Load, value: Callable[[Result], float]
 ) -> tuple[Sample, Result]:
+    """The same, and what the clients saw."""
     before = server.cpu_seconds()
     result = run(load)
     cpu_seconds = server.cpu_seconds() - before
     return Sample(value(result), result.seconds, result.body_bytes, cpu_seconds), result
 
 
-def _gib_per_second(result: Result) -> float:
+def gib_per_second(result: Result) -> float:
+    """The clients' throughput."""
     return result.body_bytes / result.seconds / (1024 * MIB)
 
 
@@ -188,6 +241,10 @@ def _requests_per_second(result: Result) -> float:
 
 def _last_done(result: Result) -> float:
     return max(result.done_seconds)
+
+
+def _last_done_ms(result: Result) -> float:
+    return 1000 * max(result.done_seconds)
 
 
 def _upstream_bytes(log: Path, query: str) -> int:

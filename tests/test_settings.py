@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forebay.model import Policy, TransferPolicy, WhenAlone
+from forebay.presets import preset_settings
 from forebay.rules import targets
 from forebay.settings import Settings, SettingsError, load
 from forebay.settings.kinds import NEVER_FORWARDED
@@ -155,7 +156,8 @@ def test_what_kubernetes_leaves_in_the_environment_is_no_mistake(
          "mounts item 1, ttl_patterns item 1.1: '(' is not a regular expression: missing ), "
          "unterminated subpattern at position 0."),
         ("[[mounts]]\nname = 'a'\nupstream = 'https://a.b'\npreset = 'pipy'",
-         "mounts item 1, preset: 'pipy' is not one of 'generic' or 'immutable'."),
+         "mounts item 1, preset: 'pipy' is not one of 'generic', 'immutable', 'apt', 'cargo', "
+         "'conda', 'dnf', 'git-lfs', 'go', 'huggingface', 'maven', 'npm', 'oci' or 'pypi'."),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_told_by_name_key_and_remedy(
@@ -304,7 +306,7 @@ def test_the_preset_immutable_makes_every_path_immutable(
         {"name": "a", "upstream": "https://a.example", "preset": "immutable"},
         monkeypatch=monkeypatch,
     )
-    assert found.mount_table()[0].policy.immutable_patterns == (".*",)
+    assert found.mount_table(preset_settings())[0].policy.immutable_patterns == (".*",)
 
 
 def test_url_in_path_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:

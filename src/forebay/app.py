@@ -12,8 +12,13 @@ import socket
 import time
 from typing import Any
 
+from forebay.presets import preset_settings
+from forebay.rules.eviction import Eviction
 from forebay.service import Service
+from forebay.service.authorizing import AuthorizedUpstream
+from forebay.service.presented import PresentedUpstream
 from forebay.settings import Settings, load
+from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.pace import Slots
@@ -40,16 +45,21 @@ def create_app(settings: Settings) -> App:
         max_size_bytes=settings.cache.max_size,
         min_free_bytes=settings.cache.min_free,
         shared=settings.server.workers > 1,
+        verify=Verify(settings.cache.verify),
+        quotas=settings.quotas(),
+        eviction=Eviction(settings.cache.eviction),
     )
+    store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
+    mounts = settings.mount_table(preset_settings())
+    presented = PresentedUpstream(upstream, mounts)
     around = Surroundings(
-        upstream=upstream,
+        upstream=AuthorizedUpstream(presented, mounts, time.monotonic),
         health=mirrors,
         slots=Slots(settings.upstream.max_connections, settings.upstream.max_connections_per_host),
         clock=time.monotonic,
         wall_clock=time.time,
     )
-    mounts = settings.mount_table()
     service = Service(
         store=store,
         around=around,
@@ -57,10 +67,14 @@ def create_app(settings: Settings) -> App:
         pseudonym=pseudonym,
         mirror_views=mirrors.view,
     )
+
+    async def announce() -> None:
+        await store.announce([mount.name for mount in mounts])
+
     return make_app(
         service,
         token=_token(settings),
-        startup=[store.open],
+        startup=[store.open, announce],
         shutdown=[service.close, upstream.aclose, store.close],
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
     )

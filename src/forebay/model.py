@@ -205,6 +205,11 @@ class Mount:
     transfer: TransferPolicy = field(default_factory=TransferPolicy)
     forward: tuple[str, ...] = ("accept",)
     """Request fields that go upstream, and so belong to the key when they say something."""
+    link_hosts: tuple[str, ...] = ()
+    """Hosts, patterns like ``*.example.org`` or ``*``, to which links in this mount's indexes are
+    led through it; its upstreams' own are always."""
+    rewrite_links: bool | None = None
+    """Whether links in indexes are led through the mount; None leaves it to the preset."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Intervals, Window
+from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Interval, Intervals, Window
 
 
 class Body(Protocol):
@@ -120,7 +120,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a purge took away, or with a dry run would take: objects, and bytes on disk."""
+    """What a purge took away, or with a dry run would take: objects, and bytes on disk.
+
+    ``entry_ids`` stays empty where a whole mount or everything is meant.
+    """
 
     objects: int
     size_bytes: int
@@ -151,6 +154,28 @@ class StoreUsage:
     evicted_objects: int
     evicted_bytes: int
     healthy: bool = True
+    trouble: str | None = None
+    verified_bytes: int = 0
+    """Stored bytes that were compared with their checksums since the start, and were sound."""
+    damaged_blocks: int = 0
+    """Blocks of at most 1 MiB that were not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """What a scrub of the stored bytes has done so far."""
+
+    objects: int = 0
+    read_bytes: int = 0
+    damaged_blocks: int = 0
+    damaged_objects: int = 0
+    summed_blocks: int = 0
+    """Blocks that had no checksum and have one now."""
+    skipped_objects: int = 0
+    """Objects that were being written, or went away meanwhile."""
+    running: bool = False
+    finished: bool = False
+    """Whether it came to the end; one that was stopped or met trouble did not."""
     trouble: str | None = None
 
 
@@ -190,6 +215,24 @@ class Store(Protocol):
 
     async def forget(self, entry_id: str, key: str) -> None:
         """Remove this entry if it is still there; readers' descriptors go on working."""
+
+    def needs_verification(self, entry: Entry) -> bool:
+        """Whether bytes of this entry are to be verified before they are served. One look-up."""
+
+    async def verify(self, entry: Entry, wanted: Interval) -> Entry:
+        """Compare the stored bytes that hold this interval with their checksums, off the loop.
+
+        Gives the same object when they are sound, and may be served; else the entry as it is
+        now: partial, without the damaged blocks. Raises ``EntryDamaged`` when nothing is left
+        of it (it is forgotten then), ``StoreError`` on other trouble.
+        """
+
+    def begin_scrub(self) -> Scrubbed:
+        """Verify everything behind the caller's back, unless that is being done already."""
+
+    @property
+    def scrubbed(self) -> Scrubbed | None:
+        """How far the last scrub since the start has come; None if there was none."""
 
     def touch(self, entry: Entry) -> None:
         """Note a use, for eviction and listings. Buffered; costs nothing noticeable."""

@@ -112,6 +112,7 @@ class AnsweringUpstream:
         if resource.change_after is not None and resource.requests_seen > resource.change_after:
             assert resource.changed is not None, "change_after needs changed"
             resource = resource.changed
+            resource.requests_seen += 1
         self.open_now += 1
         try:
             yield GivenResponse(self, resource, ask)

@@ -202,23 +202,24 @@ class _Connection(asyncio.StreamReaderProtocol):
     def __init__(self, origin: Origin) -> None:
         super().__init__(asyncio.StreamReader(), self._started)
         self._origin = origin
-        self._transport: asyncio.WriteTransport | None = None
-        self._task: asyncio.Task[None] | None = None
+        # Not _transport and _task: asyncio's own class has these, and forgets them on its way out.
+        self._wire: asyncio.WriteTransport | None = None
+        self._handling: asyncio.Task[None] | None = None
         self._number = 0
         self._served = 0
 
     # life
 
     def _started(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._transport = writer.transport
+        self._wire = writer.transport
         self._number = self._origin.note_open(self, writer.transport)
-        self._task = asyncio.ensure_future(self._serve(reader, writer))
+        self._handling = asyncio.ensure_future(self._serve(reader, writer))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._origin.note_closed(self)
-        if self._task is not None:
-            self._task.cancel()
+        if self._handling is not None:
+            self._handling.cancel()
 
     def eof_received(self) -> bool | None:
         super().eof_received()
@@ -227,23 +228,23 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def hang_up(self) -> None:
         """Close cleanly, dropping nothing that the kernel already has."""
-        if self._transport is not None:
-            self._transport.close()
+        if self._wire is not None:
+            self._wire.close()
 
     async def abort(self) -> None:
         """End at once and wait until the handling has ended."""
-        if self._transport is not None:
-            self._transport.abort()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._wire is not None:
+            self._wire.abort()
+        if self._handling is not None:
+            self._handling.cancel()
+            await asyncio.wait([self._handling])
 
     def _reset(self) -> None:
-        assert self._transport is not None
+        assert self._wire is not None
         # A linger time of zero makes close() send RST instead of FIN.
-        sock = self._transport.get_extra_info("socket")
+        sock = self._wire.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        self._wire.abort()
 
     # requests
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
 from forebay.model import Entry, Interval, Intervals
-from forebay.ports import Removed, Selection, StoredObject, StoreUsage
+from forebay.ports import Removed, Scrubbed, Selection, StoredObject, StoreUsage
+from forebay.rules import coverage as cov
 from forebay.rules.eviction import Candidate, shortfall_bytes, victims
 
 _FREE_BYTES = 1 << 40
@@ -31,6 +32,7 @@ class _Held:
     promised_bytes: int = 0
     hits: int = 0
     is_damaged: bool = False
+    rotten: Intervals = ()
 
     @property
     def size_bytes(self) -> int:
@@ -170,6 +172,7 @@ class MemoryStore:
         self._max_size_bytes = max_size_bytes
         self._clock = clock
         self._held: dict[str, _Held] = {}
+        self.scrubbed: Scrubbed | None = None
 
     async def open(self) -> None: ...
 
@@ -202,6 +205,30 @@ class MemoryStore:
                 self.discard(held)
             raise EntryDamaged("The stored file is gone.")
         return _reader_of(held.fileno)
+
+    def needs_verification(self, entry: Entry) -> bool:
+        held = self._held.get(entry.entry_id)
+        return held is not None and bool(held.rotten)
+
+    async def verify(self, entry: Entry, wanted: Interval) -> Entry:
+        await asyncio.sleep(0)
+        held = self._held.get(entry.entry_id)
+        if held is None:
+            return entry
+        found = cov.subtract((wanted,), cov.subtract((wanted,), held.rotten))
+        if not found:
+            return entry
+        held.rotten = cov.subtract(held.rotten, found)
+        left = cov.subtract(held.entry.coverage, found)
+        if not left:
+            self.discard(held)
+            raise EntryDamaged("The stored bytes are damaged.")
+        held.entry = replace(held.entry, complete=False, coverage=left)
+        return held.entry
+
+    def begin_scrub(self) -> Scrubbed:
+        self.scrubbed = Scrubbed(objects=len(self._held), finished=True)
+        return self.scrubbed
 
     def touch(self, entry: Entry) -> None:
         held = self._held.get(entry.entry_id)
@@ -242,6 +269,8 @@ class MemoryStore:
         if held is None or held.entry.length_bytes is None:
             raise EntryDamaged("The entry cannot be continued.")
         os.close(self.open_reader(held.entry))
+        for run in held.rotten:
+            await self.verify(held.entry, run)
         self.resumed += 1
         return self._draft(held)
 
@@ -277,6 +306,8 @@ class MemoryStore:
         if not dry_run:
             for held in meant:
                 self.discard(held)
+        if selection.mount is not None or selection.everything:
+            return Removed(len(meant), size_bytes)
         return Removed(len(meant), size_bytes, tuple(held.entry.entry_id for held in meant))
 
     # What is there
@@ -303,6 +334,12 @@ class MemoryStore:
     def damage(self, entry_id: str) -> None:
         """Let the entry's bytes be missing for those who look from now on."""
         self._held[entry_id].is_damaged = True
+
+    def rot(self, entry_id: str, interval: Interval) -> None:
+        """Let these bytes be wrong, and let ``verify`` find out."""
+        held = self._held[entry_id]
+        os.pwrite(held.fileno, b"\xff" * interval.length_bytes, interval.start)
+        held.rotten = cov.add(held.rotten, interval)
 
     def check_well(self) -> None:
         """Raise what the faults say."""

@@ -48,7 +48,7 @@ class Ending(enum.Enum):
     RESET = "reset"
     STALLED = "stalled"
     QUIET = "quiet"
-    """Too early, and as if nothing were wrong."""
+    """Too early, and as if nothing were wrong; only where the head has told the length."""
 
 
 class Gate:
@@ -148,7 +148,7 @@ class ScriptedResponse:
             yield piece
         if act.ends_after_bytes is not None and end < stop:
             await self._break()
-        elif act.surplus:
+        elif act.surplus and not self._is_framed_by_its_end:
             await self._pass()
             yield act.surplus
 
@@ -160,7 +160,10 @@ class ScriptedResponse:
         assert self.is_open, "a response was read after its release"
 
     async def _break(self) -> None:
-        match self.act.ending:
+        ending = self.act.ending
+        if ending is Ending.QUIET and self._is_framed_by_its_end:
+            ending = Ending.TRUNCATED
+        match ending:
             case Ending.TRUNCATED:
                 raise UpstreamMisbehaved("The body ended before its declared end.")
             case Ending.RESET:
@@ -170,6 +173,12 @@ class ScriptedResponse:
                 raise UpstreamTimeout("The upstream was silent for too long.")
             case Ending.QUIET:
                 return
+
+    @property
+    def _is_framed_by_its_end(self) -> bool:
+        """Whether the last chunk alone says where the body ends: then that is its true end."""
+        holding = self._holding
+        return holding is not None and not holding.declares_length and self._head.status == 200
 
     def _make_head(self) -> Head:
         act, holding = self.act, self._holding

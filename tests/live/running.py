@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import uvicorn
 
 from forebay.app import create_app
@@ -18,7 +21,7 @@ from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
 from tests.fakes.origin import Origin
 
-TOKEN = "a-token-for-tests"  # noqa: S105
+TOKEN = "a-token-for-tests"
 
 
 @dataclass(slots=True)
@@ -58,8 +61,16 @@ class Download:
         return bytes(self.body)
 
     def leave(self) -> None:
-        """Reset the connection, as a killed client does."""
-        self.writer.transport.abort()
+        """Reset the connection, as for a client that is killed with bytes unread."""
+        reset(self.writer)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close at once with RST, whatever has been read."""
+    if not writer.transport.is_closing():
+        sock = writer.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 class Running:
@@ -84,7 +95,11 @@ class Running:
         if body:
             head.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body)
-        raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        try:
+            raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        except BaseException:
+            writer.transport.abort()
+            raise
         first, *rest = raw.decode("latin-1").split("\r\n")[:-2]
         fields: dict[str, str] = {}
         for line in rest:
@@ -149,6 +164,13 @@ async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
     return body, True
 
 
+def _mounts_file(directory: Path, mounts: list[dict[str, Any]]) -> Path:
+    """A config file beside the cache directory: mounts can be named nowhere else."""
+    file = directory.with_suffix(".toml")
+    file.write_text(tomli_w.dumps({"mounts": mounts}))
+    return file
+
+
 @contextlib.asynccontextmanager
 async def running(
     directory: Path,
@@ -172,10 +194,9 @@ async def running(
     }
     for name, table in (tables or {}).items():
         overrides[name] = {**overrides.get(name, {}), **table}
-    if mounts is not None:
-        overrides["mounts"] = mounts
+    file = await asyncio.to_thread(_mounts_file, directory, mounts) if mounts else None
     config = uvicorn.Config(
-        create_app(load(None, overrides)),
+        create_app(await asyncio.to_thread(load, file, overrides)),
         host="127.0.0.1",
         port=0,
         http=protocol or protocol_with(DoorLimits()),
@@ -187,17 +208,15 @@ async def running(
         date_header=False,
         timeout_graceful_shutdown=2,
     )
+    # The steps of ``Server.serve``, less the loop that looks for a signal ten times a second.
+    config.load()
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
     try:
-        while not server.started:
-            if task.done():
-                task.result()
-            await asyncio.sleep(0.005)
         service = Running(server.servers[0].sockets[0].getsockname()[1], origin, directory)
         yield service
         for download in service.downloads:
             download.leave()
     finally:
-        server.should_exit = True
-        await task
+        await server.shutdown()

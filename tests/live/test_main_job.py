@@ -8,7 +8,7 @@ import random
 from tests.fakes.origin import Origin
 from tests.live.running import Running
 
-BODY = random.Random(1).randbytes(3_000_000)  # noqa: S311
+BODY = random.Random(1).randbytes(3_000_000)
 MAX_AGE = ("cache-control", "max-age=600")
 
 
@@ -278,7 +278,7 @@ async def test_a_file_that_changes_in_mid_body_is_cut_never_spliced(
     resource = origin.add(
         "/f", body=BODY, etag='"one"', truncate_at=1_000_000, headers=[MAX_AGE], change_after=1
     )
-    other = random.Random(2).randbytes(len(BODY))  # noqa: S311
+    other = random.Random(2).randbytes(len(BODY))
     resource.changed = origin.add("/other", body=other, etag='"two"', headers=[MAX_AGE])
     old = await forebay.fetch("/f")
     assert not old.whole
@@ -325,5 +325,6 @@ async def test_upstream_connections_are_released_on_every_way_out(
     client.leave()
     slow.go_on.set()
     async with asyncio.timeout(5):
-        while origin.open_connections > 1:  # one may be kept for the next request
+        # One may be kept for the next request.
+        while origin.open_connections > 1:  # noqa: ASYNC110 - counted, not told
             await asyncio.sleep(0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ def bytes_of(runs: Intervals | list[Interval]) -> set[int]:
 
 def is_normal(runs: Intervals) -> bool:
     nonempty = all(start < stop for start, stop in runs)
-    apart = all(a.stop < b.start for a, b in zip(runs, runs[1:], strict=False))
+    apart = all(a.stop < b.start for a, b in pairwise(runs))
     return nonempty and apart
 
 

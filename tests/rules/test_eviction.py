@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.rules.eviction import Candidate, shortfall_bytes, victims
+from forebay.rules.eviction import Candidate, gdsf_rank, shortfall_bytes, victims
 
 candidates = st.lists(
     st.builds(
         Candidate,
         entry_id=st.uuids().map(lambda made: made.hex),
         size_bytes=st.integers(0, 1000),
-        last_used_time=st.integers(0, 20).map(float),
+        rank=st.integers(0, 20).map(float),
     ),
     max_size=30,
     unique_by=lambda one: one.entry_id,
@@ -21,7 +21,7 @@ candidates = st.lists(
 
 
 def order(one: Candidate) -> tuple[float, str]:
-    return one.last_used_time, one.entry_id
+    return one.rank, one.entry_id
 
 
 @given(candidates, st.integers(1, 10_000))
@@ -87,3 +87,12 @@ def test_the_larger_of_both_needs_counts(
         wanted_bytes=wanted,
     )
     assert missing == expected
+
+
+@given(st.floats(0, 100), st.integers(1, 1000), st.integers(0, 1 << 50))
+def test_gdsf_ranks_by_use_by_smallness_and_by_age(floor: float, uses: int, size: int) -> None:
+    rank = gdsf_rank(floor, uses, size)
+    assert rank > floor
+    assert gdsf_rank(floor, uses + 1, size) > rank
+    assert gdsf_rank(floor, uses, size + 1) <= rank
+    assert gdsf_rank(floor + 1, uses, size) > rank

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.model import Interval
+from forebay.model import Interval, TransferPolicy, WhenAlone
 from forebay.rules import coverage as cov
-from forebay.rules.plan import Cut, Limits, Open, Situation, Work, next_step
+from forebay.rules.plan import Cut, Limits, Open, Situation, Work, goes_on_alone, next_step
 
 LENGTH = 200
 
@@ -162,3 +163,23 @@ def test_two_readers_far_apart_do_not_take_one_place_from_each_other() -> None:
         (Interval(0, 100),), (Interval(0, 20),), (Work(20, 100),), waiting=(60,), readers=(18, 60)
     )
     assert next_step(first_is_sending, bounds) is None
+
+
+@pytest.mark.parametrize(
+    ("when_alone", "length", "held", "goes_on"),
+    [
+        (WhenAlone.FINISH, 1000, 0, True),
+        (WhenAlone.FINISH, None, 0, True),
+        (WhenAlone.STOP, 1000, 999, False),
+        (WhenAlone.FINISH_IF_NEAR, None, 999, False),
+        (WhenAlone.FINISH_IF_NEAR, 1000, 499, False),
+        (WhenAlone.FINISH_IF_NEAR, 1000, 500, True),
+        (WhenAlone.FINISH_IF_NEAR, 110, 9, False),
+        (WhenAlone.FINISH_IF_NEAR, 110, 10, True),
+    ],
+)
+def test_whether_a_transfer_goes_on_without_readers_is_the_mounts_choice(
+    when_alone: WhenAlone, length: int | None, held: int, goes_on: bool
+) -> None:
+    policy = TransferPolicy(when_alone=when_alone, finish_share=0.5, finish_bytes=100)
+    assert goes_on_alone(policy, length, (Interval(0, held),) if held else ()) is goes_on

@@ -6,8 +6,9 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 from forebay.errors import ForebayError
@@ -81,7 +82,12 @@ class Scene:
         return await self.ask(f"/{HOST}{path}", *lines, method=method, **more)
 
     async def ask(
-        self, raw_path: str, *lines: str, method: str = "GET", body: bytes | None = None, **more: Any
+        self,
+        raw_path: str,
+        *lines: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        **more: Any,
     ) -> Reply:
         """The same for a request target as it stands in the request line."""
         path, mark, query = raw_path.partition("?")
@@ -105,15 +111,20 @@ class Scene:
 
     async def settled(self) -> None:
         """Return when no flight goes on and nothing upstream is open."""
-        async with asyncio.timeout(5):
-            while self.upstream.open_now or self.service.transfers():
-                await asyncio.sleep(0.001)
+        await until(lambda: not (self.upstream.open_now or self.service.transfers()))
 
     async def close(self) -> None:
         await self.service.close()
         assert self.upstream.open_now == 0
         assert not self.store.drafts
         await self.store.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when this has become true, whatever makes it so; ``TimeoutError`` after 5 s."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0)
 
 
 async def read(reply: Reply) -> Told:
@@ -148,8 +159,6 @@ def octets(piece: Window | bytes) -> bytes:
 
 
 def _http_date(seconds: float) -> str:
-    from email.utils import formatdate
-
     return formatdate(seconds, usegmt=True)
 
 

@@ -107,16 +107,16 @@ async def test_a_lower_limit_is_kept_after_the_restart(tmp_path: Path) -> None:
         assert disk_bytes(tmp_path) == 30 * BLOCK
 
 
-@pytest.mark.parametrize("content", ["2\n", "17", "", "\xff\xfe", "new"])
+@pytest.mark.parametrize("content", ["3\n", "17", "", "\xff\xfe", "new"])
 async def test_a_format_that_is_not_ours_is_refused(tmp_path: Path, content: str) -> None:
     async with opened(tmp_path):
         pass
     (tmp_path / "version").write_text(content, encoding="latin-1")
     store = DiskStore(tmp_path, max_size_bytes=None, min_free_bytes=0)
-    with pytest.raises(StoreError, match=f"{tmp_path} has format .* reads format 1"):
+    with pytest.raises(StoreError, match=f"{tmp_path} has format .* reads formats up to 2"):
         await store.open()
     await store.close()
-    (tmp_path / "version").write_text("1\n")
+    (tmp_path / "version").write_text("2\n")
     async with opened(tmp_path):
         pass
 
@@ -501,7 +501,7 @@ async def test_a_sync_that_failed_is_not_believed_later(tmp_path: Path) -> None:
 async def test_a_locked_index_is_trouble_and_finding_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forebay.store.index.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("forebay.store.table.LOCK_TIMEOUT_SECONDS", 0.05)
     async with opened(tmp_path) as store:
         await store.swept()
         kept = await put(store, b"body")
@@ -521,7 +521,7 @@ async def test_a_locked_index_is_trouble_and_finding_goes_on(
 async def test_uses_that_could_not_be_written_are_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forebay.store.index.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("forebay.store.table.LOCK_TIMEOUT_SECONDS", 0.05)
     async with opened(tmp_path) as store:
         await store.swept()
         entry = await put(store, b"body")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from forebay.errors import StoreError, StoreFull
-from forebay.store.index import Index, TextDisk
+from forebay.store.index import Index
 from forebay.store.rows import Row, Use
+from forebay.store.table import TextDisk
 from forebay.store.trouble import Health, is_corruption, is_full_index, translated
 from tests.store.support import new_entry
 
@@ -40,7 +41,13 @@ def plan_of(directory: Path, where: str) -> str:
         ("WHERE raw = 1 AND key >= 'a/' AND key < 'a0'", "Cache_key_raw (key>? AND key<?)"),
         ("WHERE raw = 1 AND key = 'a/b'", "Cache_key_raw (key=? AND raw=?)"),
         ("WHERE tag >= 'a' AND (tag, rowid) > ('a', 1) ORDER BY tag, rowid", "Cache_tag_rowid"),
-        ("WHERE (access_time, rowid) > (1.0, 1) ORDER BY access_time, rowid", "Forebay_used"),
+        ("WHERE pinned = 0 AND (rank, rowid) > (1.0, 1) ORDER BY rank, rowid", "Forebay_rank"),
+        (
+            "WHERE mount = 'm' AND epoch = (SELECT epoch FROM Forebay_mounts WHERE mount = 'm')"
+            " AND pinned = 0 AND (rank, rowid) > (1.0, 1) ORDER BY rank, rowid",
+            "Forebay_mount",
+        ),
+        ("WHERE mount = 'm' AND epoch < 3 LIMIT 5", "Forebay_mount (mount=? AND epoch<?)"),
         ("WHERE filename >= 'ab' AND filename < 'ac'", "Forebay_blob"),
     ],
 )
@@ -95,7 +102,7 @@ def test_the_longest_unused_come_first_page_by_page(index: Index) -> None:
     with index.transaction(silent=True):
         index.touch({entries[0].entry_id: Use(2, 9.0), entries[5].entry_id: Use(1, 0.0)})
     seen: list[Row] = []
-    while page := index.oldest(seen[-1] if seen else None, 4):
+    while page := index.lowest(seen[-1] if seen else None, 4):
         seen += page
     assert [row.key for row in seen] == [f"k{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)]
     assert {row.key: row.hits for row in seen if row.hits} == {"k0": 2, "k5": 1}

@@ -202,7 +202,7 @@ async def test_a_full_disk_refuses_politely_and_is_used_again_when_it_can_be(
 ) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare to mount a small file system")
-    mount = f'mount -t tmpfs -o size=2m none "{tmp_path}" && exec "$@"'
+    mount = f'mount -t tmpfs -o size=3m none "{tmp_path}" && exec "$@"'
     through = ["unshare", "-rm", "sh", "-c", mount, "sh"]
     try:
         async with worker(tmp_path, through=through) as one:

@@ -92,6 +92,8 @@ class Rig:
                     return self.running.reader(wanted)
                 await self.running.settled.wait()
             entry = await self.entry()
+            if self.running is not None:
+                continue  # it began while we looked
             if entry is not None:
                 slice_ = _within(wanted, entry.length_bytes or 0)
                 missing = cov.missing(entry.coverage, slice_)
@@ -118,7 +120,8 @@ class Rig:
         entry = await self.entry()
         url = self.health.order(self.urls)[0]
         fields = Fields()
-        if wanted is not None:
+        holding = self.upstream.holdings[url]
+        if wanted is not None and (entry is not None or (holding.etag or "W").startswith('"')):
             fields = fields.with_field("range", format_range(wanted))
             validator = joining_validator(entry.head) if entry is not None else None
             if validator is not None:
@@ -137,12 +140,17 @@ class Rig:
             raise
         finally:
             if transfer is not None:
-                await transfer.close()
-                if isinstance(transfer.error, UpstreamChanged):
-                    await self.store.forget(transfer.entry.entry_id, KEY)
-                if self.running is transfer:
-                    self.running = None
-                transfer.settled.set()
+                await self._retire(transfer)
+
+    async def _retire(self, transfer: Transfer) -> None:
+        try:
+            await transfer.close()
+            if isinstance(transfer.error, UpstreamChanged):
+                await self.store.forget(transfer.entry.entry_id, KEY)
+        finally:
+            if self.running is transfer:
+                self.running = None
+            transfer.settled.set()
 
     def make(self, draft: Draft) -> Transfer:
         """A transfer that has not begun."""
@@ -170,7 +178,7 @@ class Rig:
             if not isinstance(verdict, Changed):
                 raise UpstreamError("The rest cannot be fetched.")
             await self.store.forget(entry.entry_id, KEY)
-        if head.status not in {200, 206} or (head.status == 206 and _part_is_useless(head)):
+        if head.status not in {200, 206} or (head.status == 206 and _part_is_useless(head, wanted)):
             raise UpstreamError("No use.")
         fresh = Entry(
             key=KEY,
@@ -216,8 +224,11 @@ def source(url: str) -> Source:
     return Source(url, mirror=url)
 
 
-def _part_is_useless(head: Head) -> bool:
-    return identity_of(head).length_bytes is None or joining_validator(head) is None
+def _part_is_useless(head: Head, wanted: Interval | None) -> bool:
+    part = content_range_of(head)
+    if part is None or part.complete_length is None or joining_validator(head) is None:
+        return True
+    return wanted is None or part.start != wanted.start or part.stop > wanted.stop
 
 
 async def take(body: Body, most_bytes: int | None = None) -> bytes:

@@ -28,7 +28,7 @@ from forebay.rules import coverage as cov
 from tests.fakes.clock import VirtualTimeLoop
 from tests.fakes.upstream import Act, Ending, Gate, Representation
 from tests.leaks import open_descriptors
-from tests.streaming.rig import OTHER, THIRD, URL, Rig, content, take
+from tests.streaming.rig import KEY, OTHER, THIRD, URL, Rig, content, take
 
 LENGTH = 16_000
 LONG_SECONDS = 3600.0
@@ -125,12 +125,14 @@ class Transfers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
+        self.runner = asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(inline_threads=True))
         self.descriptors_before: dict[int, str] = {}
         self.visitors: list[Visitor] = []
         self.versions: list[bytes] = []
         self.is_honest = True
         self.has_changed = False
+        self.restarts = 0
+        self.faults: list[object] = []
 
     @initialize(
         mirrors=st.integers(1, 3),
@@ -147,7 +149,7 @@ class Transfers(RuleBasedStateMachine):
         with_digest: bool,
         default: Act,
     ) -> None:
-        self.runner.get_loop()
+        self.runner.get_loop().set_exception_handler(lambda _, what: self.faults.append(what))
         self.descriptors_before = open_descriptors()
         self.urls = (URL, OTHER, THIRD)[:mirrors]
         self.kind = kind
@@ -238,11 +240,16 @@ class Transfers(RuleBasedStateMachine):
     def restart(self) -> None:
         """The service stops in an orderly way, and goes on with what it has stored."""
         self.is_honest = False
+        self.restarts += 1
         self.runner.run(self.rig.flights.close())
         assert self.rig.upstream.open_responses == 0
         assert self.rig.store.drafts == set()
 
     # What is always so.
+
+    @invariant()
+    def nothing_of_ours_fails(self) -> None:
+        assert not self.faults
 
     @invariant()
     def every_reader_sees_one_representation(self) -> None:
@@ -254,7 +261,7 @@ class Transfers(RuleBasedStateMachine):
     def what_is_stored_is_one_representation(self) -> None:
         if not self.versions:
             return
-        entry = self.runner.run(self.rig.entry())
+        entry = next(iter(self.rig.store.find_cached(KEY) or ()), None)
         if entry is None:
             return
         fileno = self.rig.store.open_reader(entry)
@@ -278,10 +285,14 @@ class Transfers(RuleBasedStateMachine):
     def no_byte_is_written_twice(self) -> None:
         if not self.versions or self.has_changed or self.kind.get("has_ranges") is False:
             return  # then, a connection that starts over is all that there may be
+        if self._was_given_the_whole_again:
+            return
+        # A whole that was to be proved is claimed but for one byte until it is.
+        allowance = self.restarts if self.digests else 0
         for entry_id, written in self.rig.written.items():
-            once = cov.total_bytes(cov.normalise(written))
-            if not self._was_given_the_whole_again:
-                assert once == sum(part.length_bytes for part in written), entry_id
+            twice = sum(part.length_bytes for part in written)
+            twice -= cov.total_bytes(cov.normalise(written))
+            assert twice <= allowance, entry_id
 
     @property
     def _was_given_the_whole_again(self) -> bool:
@@ -329,4 +340,4 @@ class Transfers(RuleBasedStateMachine):
 
 
 TestTransfers = Transfers.TestCase
-TestTransfers.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestTransfers.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

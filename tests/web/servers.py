@@ -18,11 +18,11 @@ from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
 
 SHORT = DoorLimits(
-    head_seconds=0.7,
-    body_stall_seconds=0.5,
-    stall_seconds=0.6,
-    half_close_seconds=0.4,
-    linger_seconds=0.3,
+    head_seconds=0.35,
+    body_stall_seconds=0.25,
+    stall_seconds=0.32,
+    half_close_seconds=0.24,
+    linger_seconds=0.2,
     max_target_bytes=4096,
     max_head_bytes=16 * 1024,
     max_fields=32,

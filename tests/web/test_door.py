@@ -337,7 +337,13 @@ async def test_listings_have_the_names_of_the_views(
 
 async def test_the_openapi_document_names_the_token(client: httpx.AsyncClient) -> None:
     document = (await client.get("/-/openapi.json", headers=AUTH)).json()
-    assert set(document["paths"]) == {"/-/purge", "/-/objects", "/-/stats", "/-/transfers"}
+    assert set(document["paths"]) == {
+        "/-/purge",
+        "/-/objects",
+        "/-/stats",
+        "/-/transfers",
+        "/-/scrub",
+    }
     for methods in document["paths"].values():
         assert all(operation["security"] for operation in methods.values())
 

@@ -18,11 +18,12 @@ def _tree(root: type[errors.ForebayError]) -> Iterator[type[errors.ForebayError]
 
 
 def _ours() -> list[type[errors.ForebayError]]:
-    """A private class is a room's signal to itself and has its parent's status."""
+    """The tree of ``errors`` and what the door adds. A class that another room makes for itself
+    is its own signal, and has its parent's status."""
     return [
         cls
         for cls in _tree(errors.ForebayError)
-        if cls.__module__.startswith("forebay.") and not cls.__name__.startswith("_")
+        if cls.__module__.startswith(("forebay.errors", "forebay.web"))
     ]
 
 

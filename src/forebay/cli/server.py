@@ -62,11 +62,12 @@ def log_config(level: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "plain": {
-                "format": "%(asctime)s %(levelname)-7s %(message)s",
+                "()": "forebay.web.log.TimedFormatter",
+                "fmt": "%(asctime)s %(levelname)-7s %(message)s",
                 "datefmt": "%Y-%m-%d %H:%M:%S",
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "handlers": {"stderr": {"class": "forebay.web.log.BatchingHandler", "formatter": "plain"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "forebay": {"level": level.upper()},

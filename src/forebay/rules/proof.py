@@ -13,6 +13,7 @@ from forebay.model import Head, Identity, Interval
 from forebay.rules.content_range import content_range_of
 from forebay.rules.dates import parse_http_date
 from forebay.rules.fields import content_length, entity_tag_of, parse_digits, single
+from forebay.rules.ranges import IntRange, parse_range
 from forebay.rules.validation import identity_of, same_identity
 
 MAX_RETRY_AFTER_SECONDS = 3600
@@ -102,6 +103,23 @@ def _prove_part(
     if declared is not None and declared != part.interval.length_bytes:
         return Unusable("a 206 has another length than its Content-Range")
     return Proven(part.interval)
+
+
+def brings_what_was_asked(answer: Head, asked: str | None) -> bool:
+    """Whether a 206 is the part that this Range value of one spec asks for (RFC 9110 §14.4).
+
+    False for one that nobody asked for, and where Content-Length tells of another length.
+    """
+    part, specs = content_range_of(answer), parse_range(asked or "")
+    if part is None or specs is None or len(specs) != 1:
+        return False
+    if content_length(answer.fields) not in {None, part.interval.length_bytes}:
+        return False
+    spec = specs[0]
+    if isinstance(spec, IntRange):
+        return part.start == spec.first and (spec.last is None or part.stop <= spec.last + 1)
+    length = part.complete_length
+    return length is not None and part.start == max(0, length - spec.length_bytes)
 
 
 def may_join(head: Head, which: frozenset[str]) -> bool:

@@ -20,6 +20,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 from forebay.errors import InvalidTarget, UnknownMount
@@ -159,14 +160,23 @@ def _url_mount(mounts: Sequence[Mount]) -> Mount | None:
 
 
 def _mount_of_host(authority: str, mounts: Sequence[Mount]) -> Mount | None:
-    """The mount that claims this authority, by host alone or by host and port."""
+    return next((mount for mount in mounts if claims(mount, authority)), None)
+
+
+def claims(mount: Mount, authority: str) -> bool:
+    """Whether the mount has this authority for its own, by host alone or by host and port."""
+    if not mount.hosts or not mount.upstreams:
+        return False
     spelled = authority.lower()
     host = re.sub(r":[0-9]*$", "", spelled).removesuffix(".")
-    for mount in mounts:
-        claims = {claim.lower() for claim in mount.hosts}
-        if mount.upstreams and not claims.isdisjoint({host, spelled}):
-            return mount
-    return None
+    return not {claim.lower() for claim in mount.hosts}.isdisjoint({host, spelled})
+
+
+def with_digests(target: Target, digests: Sequence[tuple[str, str]]) -> Target:
+    """The target with these digests expected, and no others; a variant of its own."""
+    expected = tuple(_digest(name, value) for name, value in digests)
+    variant = _variant(target.forwarded, expected)
+    return replace(target, expected_digests=expected, variant=variant)
 
 
 def forwarded_fields(fields: Fields, names: Sequence[str]) -> Fields:

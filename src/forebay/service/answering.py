@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from forebay.errors import EntryDamaged, NotStored, StoreError
 from forebay.model import (
@@ -21,6 +22,7 @@ from forebay.rules.content_range import format_range
 from forebay.rules.lifetimes import current_age, freshness_lifetime, request_directives
 from forebay.rules.proof import joining_validator
 from forebay.service import replies
+from forebay.service.checking import CheckedReader, first_step
 from forebay.service.continuing import ContinuingBody
 from forebay.service.fetching import Fetcher
 from forebay.service.landings import Filling, Live, Order, flight_key, request_to_keep
@@ -124,11 +126,19 @@ class Answers:
         status: CacheStatus,
         now: float,
     ) -> Reply | None:
+        async def fetch_rest(wanted: Interval) -> Body:
+            return await self._rest(request, target, entry, wanted)
+
         def open_part(interval: Interval | None) -> Body:
-            whole = Interval(0, entry.length_bytes or 0)
-            return StoredReader(self._store.open_reader(entry), interval or whole)
+            part = interval or Interval(0, entry.length_bytes or 0)
+            fileno = self._store.open_reader(entry)
+            if self._store.needs_verification(entry):
+                return CheckedReader(self._store, entry, fileno, part, fetch_rest)
+            return StoredReader(fileno, part)
 
         try:
+            if not await self._begins_sound(entry, replies.needed(shaped, entry)):
+                return None
             age = current_age(entry, now)
             reply = await replies.finish(shaped, entry, status, now, age, open_part)
         except EntryDamaged:
@@ -138,6 +148,39 @@ class Answers:
             return await self._past_the_disk(request, target, trouble)
         self._store.touch(entry)
         return reply
+
+    async def _begins_sound(self, entry: Entry, wanted: tuple[Interval, ...]) -> bool:
+        """Whether the first bytes of each part may be sent; if not, the entry has lost them.
+
+        Raises ``StoreError`` as ``Store.verify`` does.
+        """
+        if self._store.needs_verification(entry):
+            for part in wanted:
+                if await self._store.verify(entry, first_step(part)) is not entry:
+                    return False
+        return True
+
+    async def _rest(self, request: Request, target: Target, entry: Entry, wanted: Interval) -> Body:
+        """These bytes of an entry in which damage was found while it was read.
+
+        Kept where they can be: the entry is partial now, and is continued as any other. Raises
+        ``ForebayError`` where they cannot be had.
+        """
+        validator = joining_validator(entry.head, target.mount.transfer.identity)
+        for left in await self._store.find(target.key):
+            if left.entry_id != entry.entry_id or validator is None:
+                continue
+            # If-Range, because what upstream has by now may be another representation.
+            part = Fields([("range", format_range(wanted)), ("if-range", validator)])
+            asked = replace(request_to_keep(request, target), fields=part)
+            status = CacheStatus(CacheOutcome.PARTIAL)
+            reply = await self.from_entry(asked, target, left, status, self._clock())
+            if reply is None or reply.body is None:
+                break
+            if (reply.status, reply.length_bytes) == (206, wanted.length_bytes):
+                return reply.body
+            await reply.body.aclose()
+        return await self._passage.rest(request, target, entry, wanted)
 
     async def _past_the_disk(self, request: Request, target: Target, trouble: StoreError) -> Reply:
         if "only-if-cached" in request_directives(request):
@@ -158,7 +201,7 @@ class Answers:
             return await self._passage.ask(request, target, CacheOutcome.REQUEST, "no-store")
         missing = cov.subtract(cov.normalise(wanted), entry.coverage)[0]
         fields = Fields([("range", format_range(missing))])
-        validator = joining_validator(entry.head)
+        validator = joining_validator(entry.head, target.mount.transfer.identity)
         if validator is not None:
             fields = fields.with_field("if-range", validator)
         asked = request_to_keep(request, target)

@@ -20,7 +20,14 @@ from forebay.errors import (
 from forebay.model import Entry, Head, Identity, Interval
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
-from forebay.rules.proof import Changed, Proven, Verdict, joining_validator, prove
+from forebay.rules.proof import (
+    Changed,
+    Proven,
+    Verdict,
+    brings_what_was_asked,
+    may_join,
+    prove,
+)
 from forebay.rules.storing import DoNotStore, storable, stored_head
 from forebay.rules.storing import Store as MayStore
 from forebay.rules.validation import freshens, identity_of, refreshed
@@ -176,10 +183,12 @@ class Judge:
         if not response.framed:
             return Live(Relay(response), "body without declared end", shareable=False)
         identity = identity_of(head)
-        if head.status == 206 and (
-            identity.length_bytes is None or joining_validator(head) is None
-        ):
-            return Live(Relay(response), "part without strong validator")
+        if head.status == 206:
+            if not brings_what_was_asked(head, order.fields.get("range")):
+                raise UpstreamMisbehaved("The upstream sent another part than was asked for.")
+            which = order.target.mount.transfer.identity
+            if identity.length_bytes is None or not may_join(head, which):
+                return Live(Relay(response), "part without strong validator")
         entry = self._new_entry(order, response, identity, times)
         try:
             draft = await self._store.begin(entry, _expected_bytes(order, head, identity))

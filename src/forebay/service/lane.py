@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from forebay.errors import ForebayError, StoreError
-from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Mount, Request, Target
+from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Request, Target
 from forebay.ports import Reply
-from forebay.rules import freshness, targets
+from forebay.rules import freshness
 from forebay.rules.cache_status import format_cache_status
 from forebay.rules.dates import parse_http_date
 from forebay.rules.fields import single
@@ -39,6 +39,9 @@ work the ordinary way costs little."""
 CONTENT_BYTES = 32 * 1024 * 1024
 """What all bodies in memory may take together. The page cache has them too: this spares opening,
 reading and closing a file, and need only hold what is asked for many times a second."""
+
+PLAIN_PRESETS = frozenset({"conda", "dnf", "generic", "go", "immutable", "maven"})
+"""Presets of mounts whose replies are the entry's head and bytes, and nothing of our making."""
 
 UNSUITED = frozenset(
     {
@@ -71,6 +74,9 @@ class PeekableStore(Protocol):
 
     def open_reader(self, entry: Entry) -> int:
         """As ``ports.Store.open_reader``."""
+
+    def needs_verification(self, entry: Entry) -> bool:
+        """As ``ports.Store.needs_verification``."""
 
     def touch(self, entry: Entry) -> None:
         """As ``ports.Store.touch``."""
@@ -120,19 +126,20 @@ class Answer(NamedTuple):
 class Lane:
     """Answers what it can at once. Not safe for threads; nothing here waits.
 
-    ``transfers`` are the entries (by id) that are being filled at the moment.
+    ``transfers`` are the entries (by id) that are being filled at the moment; ``resolve`` is the
+    first step of ``Service.respond`` and raises ``ForebayError``.
     """
 
     def __init__(
         self,
         store: PeekableStore,
         transfers: Container[str],
-        mounts: Sequence[Mount],
+        resolve: Callable[[Request], Target],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._transfers = transfers
-        self._mounts = mounts
+        self._resolve = resolve
         self._clock = clock
         self._contents = Contents(CONTENT_BYTES)
 
@@ -143,9 +150,10 @@ class Lane:
         if any(name in UNSUITED for name, _ in request.fields):
             return None
         try:
-            return Question(request, targets.resolve(request, self._mounts))
+            target = self._resolve(request)
         except ForebayError:
             return None
+        return Question(request, target) if target.mount.preset in PLAIN_PRESETS else None
 
     def answer(self, question: Question) -> Answer | None:
         """The answer if there is one now. Notes the use of the entry."""
@@ -219,6 +227,8 @@ class Lane:
         """The entry's bytes, from memory or, where that waits for nothing, from the disk."""
         content = self._contents.get(entry.entry_id)
         if content is None:
+            if self._store.needs_verification(entry):
+                return None
             try:
                 content = _read_resident(self._store.open_reader(entry), entry.length_bytes or 0)
             except (StoreError, OSError):

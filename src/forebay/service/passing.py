@@ -63,7 +63,7 @@ class Passage:
 
         Raises ``UpstreamError`` where they cannot be had, or not be proved to be the entry's.
         """
-        validator = joining_validator(entry.head)
+        validator = joining_validator(entry.head, target.mount.transfer.identity)
         if validator is None:
             raise UpstreamChanged("Nothing proves that more bytes would belong to the same file.")
         fields = Fields([("range", format_range(wanted)), ("if-range", validator)])

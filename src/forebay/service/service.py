@@ -8,17 +8,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from forebay import __version__
 from forebay.errors import ForebayError, LoopDetected
 from forebay.model import Entry, Head, Mount, Request, Target
-from forebay.ports import Removed, Reply, Selection, Store, StoredObject
+from forebay.ports import Removed, Reply, Scrubbed, Selection, Store, StoredObject
+from forebay.presets import resolving
 from forebay.rules import coverage as cov
-from forebay.rules import targets, urls
+from forebay.rules import urls
 from forebay.rules.heads import went_through
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.rules.validation import SAFE_METHODS, invalidated_urls
 from forebay.service.counting import Counts
 from forebay.service.fetching import Fetcher
+from forebay.service.lane import Lane, PeekableStore
+from forebay.service.rewriting import Rewriting, canned
 from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
-from forebay.views import MirrorView, ObjectView, PurgeResult, Statistics, TransferView
+from forebay.views import (
+    MirrorView,
+    ObjectView,
+    PurgeResult,
+    Statistics,
+    TransferView,
+)
 
 log = logging.getLogger("forebay.service")
 
@@ -30,6 +39,10 @@ class Service:
     ``mirror_views`` gives what is remembered of mirrors; ``stale_patience_seconds`` bounds the
     wait of a client that may have a stale answer.
     """
+
+    lane: Lane | None = None
+    """What answers hits at once, by the same rules as ``respond``; None where the store cannot
+    be asked without waiting."""
 
     def __init__(
         self,
@@ -49,6 +62,9 @@ class Service:
         self._mirror_views = mirror_views
         self._fetcher = Fetcher(store, around)
         self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
+        if isinstance(store, PeekableStore):
+            self.lane = Lane(store, self._fetcher.transfers, self._resolve, around.wall_clock)
+        self._rewriting = Rewriting(self._story)
         self._counts = Counts()
         self._started = around.clock()
 
@@ -74,11 +90,19 @@ class Service:
         """
         if went_through(request.fields, self._pseudonym):
             raise LoopDetected("The request came back to the service that sent it.")
-        target = targets.resolve(request, self._mounts, url=url, expected_digests=expected_digests)
-        reply = await self._story.tell(request, target, body, body_length_bytes)
+        answered = canned(request, self._mounts)
+        if answered is not None:
+            return answered
+        target = resolving.resolve(
+            request, self._mounts, url=url, expected_digests=expected_digests
+        )
+        reply = await self._rewriting.tell(request, target, body, body_length_bytes)
         if request.method not in SAFE_METHODS:
             await self._invalidate(request.method, target, reply)
         return reply
+
+    def _resolve(self, request: Request) -> Target:
+        return resolving.resolve(request, self._mounts)
 
     async def _invalidate(self, method: str, target: Target, reply: Reply) -> None:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""
@@ -98,7 +122,7 @@ class Service:
 
     async def purge_request(self, request: Request) -> PurgeResult:
         """Purge the object that this request's target names (the PURGE method)."""
-        target = targets.resolve(request, self._mounts)
+        target = resolving.resolve(request, self._mounts)
         return await self.purge(Selection(key=target.key))
 
     async def purge_url(self, url: str, *, dry_run: bool = False) -> PurgeResult:
@@ -117,6 +141,14 @@ class Service:
         removed: Removed = await self._store.remove(selection, dry_run=dry_run)
         return PurgeResult(removed.objects, removed.size_bytes, dry_run)
 
+    def begin_scrub(self) -> Scrubbed:
+        """Let the store verify everything, behind the caller's back."""
+        return self._store.begin_scrub()
+
+    def scrubbed(self) -> Scrubbed | None:
+        """How far the last scrub has come."""
+        return self._store.scrubbed
+
     def keys_of(self, url: str) -> tuple[str, ...]:
         """The cache keys of an absolute URL: as URL in path, and under each mount that has it.
 
@@ -130,10 +162,12 @@ class Service:
             if base is not None:
                 path, _, query = (mount.prefix + url[len(base) :]).partition("?")
                 request = Request("GET", path, query or None)
-                keys.append(targets.resolve(request, self._mounts).key)
+                keys.append(resolving.resolve(request, self._mounts).key)
             elif not mount.upstreams:
                 request = Request("GET", "/")
-                keys.append(targets.resolve(request, self._mounts, url=url).key)
+                keys.append(resolving.resolve(request, self._mounts, url=url).key)
+            elif (linked := resolving.linked_key(mount, url)) is not None:
+                keys.append(linked)
         return tuple(dict.fromkeys(keys))
 
     # What there is.

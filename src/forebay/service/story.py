@@ -18,7 +18,7 @@ from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Reques
 from forebay.ports import Reply, Store
 from forebay.rules import freshness
 from forebay.rules.lifetimes import STALE_IF_ERROR_STATUSES
-from forebay.rules.proof import joining_validator
+from forebay.rules.proof import may_join
 from forebay.rules.ranges import IntRange, format_specs, range_bounds_hint
 from forebay.rules.storing import DoNotStore, storable
 from forebay.rules.validation import conditional_fields, head_updates
@@ -26,7 +26,6 @@ from forebay.rules.vary import select_variant
 from forebay.service.answering import Answers, ttl_seconds
 from forebay.service.fetching import Fetcher
 from forebay.service.landings import (
-    VARIANT,
     Confirmed,
     Filling,
     Landing,
@@ -36,6 +35,7 @@ from forebay.service.landings import (
     flight_key,
     request_to_keep,
 )
+from forebay.service.lane import selected
 from forebay.service.passing import Passage, answers
 from forebay.service.remembering import Remembered
 from forebay.streaming.flight import Flight
@@ -108,15 +108,14 @@ class Story:
     async def _look_up(self, request: Request, target: Target) -> tuple[Entry | None, bool]:
         """The entry that this request selects, as it is now, and whether there are others."""
         stored = await self._store.find(target.key)
-        entries = [e for e in stored if dict(e.vary).get(VARIANT, "") == target.variant]
-        entry = select_variant(request, entries, target.mount.policy)
+        entry = selected(request, target, stored)
         if entry is None:
             return None, bool(stored)
         transfer = self._fetcher.transfers.get(entry.entry_id)
         if transfer is not None:
             return transfer.snapshot(), False
         if not entry.complete and (
-            joining_validator(entry.head) is None or entry.length_bytes is None
+            entry.length_bytes is None or not may_join(entry.head, target.mount.transfer.identity)
         ):
             # A rest that nothing can be joined to: a crash leaves such, and another worker may be
             # filling one. Of no use here, and replaced by what is fetched now.

@@ -36,9 +36,8 @@ class VerifiedBody:
             held, self._held = self._held, piece
             if held is not None:
                 return held
+        self._check()
         held, self._held = self._held, None
-        if held is not None:
-            self._check()
         return held
 
     async def aclose(self) -> None:

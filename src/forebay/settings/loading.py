@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -22,7 +23,7 @@ from pydantic_settings import (
 from forebay.model import Mount
 from forebay.settings import environment
 from forebay.settings.kinds import NO_VALUE_WORD, PathValue
-from forebay.settings.mounts import Defaults, MountTable, clashes, url_mount
+from forebay.settings.mounts import Defaults, MountTable, PresetKeys, clashes, url_mount
 from forebay.settings.problems import Origin, SettingsError, explain
 from forebay.settings.strays import check_environment
 from forebay.settings.tables import Admin, Cache, Server, Upstream
@@ -73,10 +74,17 @@ class Settings(BaseSettings):
             raise ValueError(" ".join(found))
         return self
 
-    def mount_table(self) -> tuple[Mount, ...]:
-        """Every way in, in the order of the file, policies merged; URL-in-path is the last."""
-        named = tuple(mount.build(self.defaults) for mount in self.mounts)
+    def mount_table(self, presets: PresetKeys = MappingProxyType({})) -> tuple[Mount, ...]:
+        """Every way in, in the order of the file, policies merged; URL-in-path is the last.
+
+        ``presets`` are the keys that presets set (``forebay.presets.preset_settings``).
+        """
+        named = tuple(mount.build(self.defaults, presets) for mount in self.mounts)
         return (*named, url_mount(self.defaults)) if self.defaults.url_in_path else named
+
+    def quotas(self) -> dict[str, int]:
+        """What the objects of each mount may take on disk, where that is bounded, by its name."""
+        return {m.name: m.max_size for m in self.mounts if m.max_size is not None}
 
     @property
     def token_path(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
@@ -19,6 +20,7 @@ from forebay.settings.kinds import (
     FieldName,
     ForwardedField,
     Host,
+    HostPattern,
     Listed,
     OptionalDuration,
     Pattern,
@@ -30,12 +32,21 @@ URL_MOUNT_NAME = "url"
 RESERVED_SEGMENTS = frozenset({"-", "healthz", "livez", "readyz", "metrics", "http:", "https:"})
 """First path segments that are Forebay's own or begin an address in the path."""
 
-Preset = Literal["generic", "immutable"]
+Preset = Literal[
+    "generic", "immutable", "apt", "cargo", "conda", "dnf", "git-lfs", "go", "huggingface", "maven",
+    "npm", "oci", "pypi",
+]  # fmt: skip
+"""What ``forebay.presets`` has; a test holds the two lists together."""
+
+PresetKeys = Mapping[str, Mapping[str, Any]]
+"""For each preset the keys that it sets, as ``forebay.presets.preset_settings`` gives them."""
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 _PREFIX = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]+/)*")
-_IMMUTABLE_EVERYWHERE = (".*",)
+_ADDED_TO = ("immutable", "ttl_patterns")
+"""Lists of patterns to which a mount adds, before those of its preset."""
 
 _POLICY_KEYS = {
     "ttl": "default_ttl_seconds",
@@ -183,9 +194,27 @@ class MountTable(PolicyKeys):
     upstreams: Annotated[tuple[BaseUrl, ...], Listed] = Field(min_length=1)
     """Base addresses of the mirrors of one content, the preferred first. `upstream` names one."""
 
+    max_size: Size | None = None
+    """The most that the mount's objects may take on disk; its own go first then. Without it only
+    `[cache]` bounds them."""
+
     preset: Preset = "generic"
-    """What is known of the content: `generic` follows HTTP, `immutable` says that no address
-    ever changes its bytes."""
+    """What is known of the content, and of the clients that ask for it: `generic` follows HTTP,
+    `immutable` says that no address ever changes its bytes, the others are named for what they
+    serve (docs/clients.md). Its keys stand below the mount's own and above `[defaults]`; to its
+    patterns the mount's are added."""
+
+    link_hosts: Annotated[tuple[Literal["*"] | HostPattern, ...], Listed] | None = None
+    """Hosts other than the upstreams' to which links in an index are led through this mount:
+    `example.org`, `*.example.org`, or `*` for all. Where it is not set, all, as long as
+    `url_in_path` lets clients name any address anyway, and none without it. A host that is named
+    here in full may be anywhere, like an upstream; what a pattern lets in passes `[upstream]`'s
+    lists like any address that a client names."""
+
+    rewrite_links: bool | None = None
+    """Whether links in an index are led through the mount. Where it is not set the preset
+    decides: all do, but `npm`, whose lockfiles are better with the registry's own addresses;
+    pnpm and yarn need it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -202,7 +231,9 @@ class MountTable(PolicyKeys):
     def _prefix_follows_name(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        return {**data, "prefix": data.get("prefix") or f"/{data.get('name')}/"}
+        # Clients of container registries demand that every path begin with /v2/.
+        root = "/v2/" if data.get("preset") == "oci" else "/"
+        return {**data, "prefix": data.get("prefix") or f"{root}{data.get('name')}/"}
 
     @model_validator(mode="after")
     def _name_and_prefix_are_free(self) -> MountTable:
@@ -219,19 +250,34 @@ class MountTable(PolicyKeys):
             raise ValueError(f"the prefix /{segments[1]} is Forebay's own; choose another")
         return self
 
-    def build(self, defaults: Defaults) -> Mount:
-        """The mount with all its policy, what it does not set taken from ``defaults``."""
-        keys = {**explicit_policy(defaults), **explicit_policy(self)}
-        if self.preset == "immutable":
-            keys["immutable"] = _IMMUTABLE_EVERYWHERE
+    def build(self, defaults: Defaults, presets: PresetKeys = MappingProxyType({})) -> Mount:
+        """The mount with all its policy: its own keys go before its preset's, those before
+        ``defaults``."""
+        known, own = presets.get(self.preset, {}), explicit_policy(self)
+        keys = {**explicit_policy(defaults), **known, **own}
+        for key in _ADDED_TO:
+            if key in known and key in own:
+                keys[key] = (*own[key], *known[key])
+        link_hosts = self.link_hosts
+        if link_hosts is None:
+            # What a client may name in full it may also be led to, and nothing else.
+            link_hosts = ("*",) if defaults.url_in_path else ()
         return Mount(
             name=self.name,
             prefix=_with_slash(self.prefix),
-            upstreams=self.upstreams,
+            upstreams=self._upstreams(),
             hosts=self.hosts,
             preset=self.preset,
+            link_hosts=link_hosts,
+            rewrite_links=self.rewrite_links,
             **_policies(keys),
         )
+
+    def _upstreams(self) -> tuple[str, ...]:
+        """The base addresses; that of a container registry is its ``/v2/``."""
+        if self.preset != "oci":
+            return self.upstreams
+        return tuple(base if base.endswith("/v2/") else base + "v2/" for base in self.upstreams)
 
 
 def url_mount(defaults: Defaults) -> Mount:

@@ -107,7 +107,7 @@ class Blobs:
     def remove(self, entry_id: str) -> None:
         """Unlink the blob if it is there; open descriptors go on working."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            self.path(entry_id).unlink()
+            os.unlink(self.path(entry_id))
 
     def remove_leftover(self, entry_id: str, is_claimed: Callable[[str], bool]) -> bool:
         """Unlink a blob that nobody claims or writes; whether it went.

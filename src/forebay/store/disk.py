@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
-from forebay.model import Entry
-from forebay.ports import Removed, Selection, StoredObject, StoreUsage
+from forebay.model import Entry, Interval, Intervals
+from forebay.ports import Removed, Scrubbed, Selection, StoredObject, StoreUsage
+from forebay.rules import coverage as cov
+from forebay.rules.eviction import Eviction
 from forebay.store import blobs
+from forebay.store.checks import Checker, Verify
 from forebay.store.engine import Engine
 from forebay.store.entries import DiskDraft
+from forebay.store.notices import notices
 from forebay.store.room import Claim
 from forebay.store.rows import Cursor, Row, Totals
+from forebay.store.scrub import Scrub
 from forebay.store.sweep import Swept
+from forebay.store.trouble import log
 from forebay.store.upkeep import Upkeep
 
 Rows: TypeAlias = list[Row]  # within the class below, ``list`` is a method
@@ -36,7 +42,8 @@ class DiskStore:
     ``max_size_bytes`` bounds what all blobs take on disk together, drafts included (None: no
     bound); ``min_free_bytes`` is left free on the file system. The index and the directories
     come on top: some 2 to 4 KB per entry. With ``shared``, other processes that say so too
-    may use the directory at the same time; without, it is this process's alone.
+    may use the directory at the same time; without, it is this process's alone. ``quotas`` bound
+    what the entries of a mount take, by its name.
     """
 
     def __init__(
@@ -47,6 +54,9 @@ class DiskStore:
         min_free_bytes: int,
         shared: bool = False,
         clock: Callable[[], float] = time.time,
+        verify: Verify = Verify.FIRST_USE,
+        quotas: Mapping[str, int] | None = None,
+        eviction: Eviction = Eviction.LRU,
     ) -> None:
         self._engine = Engine(
             directory,
@@ -54,10 +64,17 @@ class DiskStore:
             min_free_bytes=min_free_bytes,
             shared=shared,
             clock=clock,
+            quotas=quotas or {},
+            eviction=eviction,
         )
+        self._checker = Checker(self._engine, verify)
         self._clock = clock
         self._drafts: dict[str, DiskDraft] = {}
         self._upkeep = Upkeep(self._engine)
+        self.scrub_rate_bytes_per_second: float | None = None
+        """How fast a scrub may read; None is as fast as the disk. May be set at any time."""
+        self._scrub: Scrub | None = None
+        self._scrubbing: asyncio.Task[Scrubbed] | None = None
         self._totals = Totals(0, 0)
         self._free_bytes = 0
         self._is_open = False
@@ -72,12 +89,26 @@ class DiskStore:
         self._upkeep.start()
         self._is_open = True
 
+    async def announce(self, mounts: Collection[str]) -> None:
+        """Log, in numbers, what a changed configuration leaves behind or is about to evict.
+
+        ``mounts`` are the names in force.
+        """
+        engine = self._engine
+        with suppress(StoreError):
+            held = await engine.from_index(engine.index.mounts.all)
+            room = engine.room
+            for notice in notices(held, mounts, room.max_size_bytes, room.quotas):
+                log.warning("%s", notice)
+
     async def close(self) -> None:
         """Close every draft, make everything durable, and give the directory up."""
         if not self._is_open:
             return
         self._is_open = False
         self._upkeep.stop()
+        if self._scrub is not None:
+            self._scrub.stop()
         for draft in tuple(self._drafts.values()):
             await draft.close()
         with suppress(StoreError):
@@ -118,6 +149,34 @@ class DiskStore:
         except OSError as error:
             raise self._engine.health.failed("blobs", error) from error
 
+    def needs_verification(self, entry: Entry) -> bool:
+        """Whether ``verify`` has anything to look at (``ports.Store.needs_verification``)."""
+        return self._checker.needs(entry)
+
+    async def verify(self, entry: Entry, wanted: Interval) -> Entry:
+        """Compare stored bytes with their sums (``ports.Store.verify``)."""
+        return await self._checker.verify(entry, wanted)
+
+    async def scrub(self) -> Scrubbed:
+        """Read every stored byte, and discard what is damaged; joins a scrub that runs."""
+        return await asyncio.shield(self._begun_scrub())
+
+    def begin_scrub(self) -> Scrubbed:
+        """The same, and do not wait for it (``ports.Store.begin_scrub``)."""
+        self._begun_scrub()
+        return self.scrubbed or Scrubbed()
+
+    def _begun_scrub(self) -> asyncio.Task[Scrubbed]:
+        if self._scrubbing is None or self._scrubbing.done():
+            self._scrub = Scrub(self._engine, self._checker, self.scrub_rate_bytes_per_second)
+            self._scrubbing = self._engine.spawn(self._scrub.run())
+        return self._scrubbing
+
+    @property
+    def scrubbed(self) -> Scrubbed | None:
+        """What the scrub that runs, or the last one, has done so far; None if there was none."""
+        return self._scrub.done if self._scrub is not None else None
+
     def touch(self, entry: Entry) -> None:
         """Note a use (``ports.Store.touch``)."""
         self._upkeep.note_use(entry.entry_id, self._clock())
@@ -157,16 +216,18 @@ class DiskStore:
         engine = self._engine
         engine.blobs.path(entry.entry_id)
         wanted = blobs.rounded_up(expected_bytes or 0)
-        limit = engine.room.max_size_bytes
+        limit, quota = engine.room.max_size_bytes, engine.room.quotas.get(entry.mount)
         if limit is not None and wanted > limit:
             raise StoreFull("The object is larger than the cache: raise cache.max_size.")
-        if limit is not None:
+        if quota is not None and wanted > quota:
+            raise StoreFull("The object is larger than its mount may be: raise its max_size.")
+        if limit is not None or quota is not None:
             await self._upkeep.write_pending_uses()  # or the wrong ones might go
         fresh = replace(
             entry, coverage=(), complete=False, stored_time=entry.stored_time or self._clock()
         )
         fileno = await engine.with_blobs(lambda: engine.blobs.create(entry.entry_id))
-        claim = Claim(entry.entry_id)
+        claim = Claim(entry.entry_id, entry.mount)
         engine.room.claims[entry.entry_id] = claim
         try:
             replaced, evicted = await engine.in_index(lambda: self._insert(fresh, wanted, claim))
@@ -190,8 +251,9 @@ class DiskStore:
             others = [row for row in variants if row not in replaced]
             replaced += others[: max(0, len(others) - VARIANTS_PER_KEY + 1)]
             index.delete(replaced)
-            evicted = self._engine.room.make(wanted)
-            index.insert(entry, wanted, self._clock())
+            evicted = self._engine.room.make(wanted, entry.mount)
+            is_pinned = any(row.is_pinned for row in replaced)
+            index.insert(entry, wanted, self._clock(), is_pinned=is_pinned)
         claim.promised_bytes = wanted
         return replaced, evicted
 
@@ -200,24 +262,26 @@ class DiskStore:
         earlier = self._drafts.get(entry.entry_id)
         if earlier is not None and earlier.is_closing:
             await earlier.close()
+        # What is resumed is read by its transfer's readers, who verify nothing.
+        entry = await self._checker.verify_all(entry)
         try:
             fileno = await engine.with_blobs(lambda: engine.blobs.open_for_writing(entry.entry_id))
         except EntryDamaged:
             await engine.drop_quietly(entry.key, entry.entry_id)
             raise
-        claim = Claim(entry.entry_id)
+        claim = Claim(entry.entry_id, entry.mount)
         engine.room.claims[entry.entry_id] = claim
         try:
-            stored = await engine.in_index(lambda: self._take_up(entry, fileno, claim))
+            stored, summed = await engine.in_index(lambda: self._take_up(entry, fileno, claim))
         except BaseException as error:
             blobs.release(fileno)
             engine.room.claims.pop(entry.entry_id, None)
             if isinstance(error, EntryDamaged):
                 await engine.drop_quietly(entry.key, entry.entry_id)
             raise
-        return self._drafted(stored, fileno, claim)
+        return self._drafted(stored, fileno, claim, summed)
 
-    def _take_up(self, entry: Entry, fileno: int, claim: Claim) -> Entry:
+    def _take_up(self, entry: Entry, fileno: int, claim: Claim) -> tuple[Entry, Intervals]:
         """In the index writer: check a partial entry against its blob, and count it right."""
         index = self._engine.index
         measured = blobs.measure(fileno)
@@ -232,11 +296,15 @@ class DiskStore:
             if stored.coverage and stored.coverage[-1].stop > measured.length_bytes:
                 raise EntryDamaged("The stored file is too short: fetch it again.")
             index.resize(entry.entry_id, measured.size_bytes)
+            sums = index.sums.of(entry.entry_id, stored.coverage)
         claim.promised_bytes = claim.written_bytes = measured.size_bytes
-        return stored
+        return stored, cov.normalise(Interval(one.start, one.stop) for one in sums)
 
-    def _drafted(self, entry: Entry, fileno: int, claim: Claim) -> DiskDraft:
-        draft = DiskDraft(self._engine, entry, fileno, claim, self._undraft)
+    def _drafted(
+        self, entry: Entry, fileno: int, claim: Claim, summed: Intervals = ()
+    ) -> DiskDraft:
+        known = self._checker.known
+        draft = DiskDraft(self._engine, entry, fileno, claim, self._undraft, known, summed)
         self._drafts[entry.entry_id] = draft
         return draft
 
@@ -283,6 +351,8 @@ class DiskStore:
         return await self._engine.whole(self._remove(selection, dry_run))
 
     async def _remove(self, selection: Selection, dry_run: bool) -> Removed:
+        if selection.mount is not None or selection.everything:
+            return await self._remove_mounts(selection.mount, dry_run)
         engine, index = self._engine, self._engine.index
         last_number = await engine.from_index(index.last_number)
         entry_ids: Ids = []
@@ -296,6 +366,53 @@ class DiskStore:
         if not dry_run:
             await self._make_known()
         return Removed(len(entry_ids), size_bytes, tuple(entry_ids))
+
+    async def _remove_mounts(self, mount: str | None, dry_run: bool) -> Removed:
+        """One row says that all of a mount is gone; its entries are deleted behind."""
+        engine, index = self._engine, self._engine.index
+
+        def job() -> Totals:
+            totals = index.mounts.all() if mount is None else {mount: index.mounts.totals(mount)}
+            if not dry_run:
+                index.mounts.end_epoch(mount)
+            count, size_bytes = map(sum, zip(*totals.values(), strict=True)) if totals else (0, 0)
+            return Totals(count, size_bytes)
+
+        def in_transaction() -> Totals:
+            with index.transaction():
+                return job()
+
+        totals = await (engine.from_index(job) if dry_run else engine.in_index(in_transaction))
+        unwritten_bytes = sum(
+            claim.promised_bytes - claim.written_bytes
+            for claim in engine.room.claims.values()
+            if not claim.is_gone and mount in {None, claim.mount}
+        )
+        if not dry_run:
+            engine.lookups.clear()
+            self._upkeep.start_reclaiming()
+            await self._make_known()
+        return Removed(totals.objects, max(0, totals.size_bytes - unwritten_bytes))
+
+    async def pin(self, selection: Selection, *, pinned: bool = True) -> int:
+        """Let the selected entries never be evicted, or be evicted again; how many changed.
+
+        What replaces a pinned entry is pinned as well. Raises ``StoreError``.
+        """
+        _check(selection)
+        return await self._engine.whole(self._pin(selection, pinned))
+
+    async def _pin(self, selection: Selection, pinned: bool) -> int:
+        engine, index = self._engine, self._engine.index
+
+        def job(rows: Rows) -> int:
+            with index.transaction(silent=True):
+                return index.pin(rows, is_pinned=pinned)
+
+        changed = 0
+        async for rows in self._pages(selection, await engine.from_index(index.last_number)):
+            changed += await engine.in_index(lambda rows=rows: job(rows))  # type: ignore[misc]
+        return changed
 
     def _delete(self, rows: Rows) -> None:
         with self._engine.index.transaction():
@@ -362,6 +479,8 @@ class DiskStore:
             evicted_bytes=room.evicted_bytes,
             healthy=engine.health.trouble is None,
             trouble=engine.health.trouble,
+            verified_bytes=self._checker.counts.verified_bytes,
+            damaged_blocks=self._checker.counts.damaged_blocks,
         )
 
     def _size_of(self, row: Row) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from forebay.errors import StoreError
 from forebay.model import Entry
+from forebay.rules.eviction import Eviction
 from forebay.store.blobs import Blobs
 from forebay.store.generation import Generation
 from forebay.store.index import Index
-from forebay.store.layout import Layout
+from forebay.store.layout import FORMAT_VERSION, Layout
 from forebay.store.lock import DirectoryLock
 from forebay.store.lookup import Lookups
 from forebay.store.room import Room
@@ -28,8 +29,9 @@ T = TypeVar("T")
 class Engine:
     """One cache directory at work.
 
-    ``in_index``, ``from_index``, ``with_blobs`` and ``as_chore`` run a job in the thread for
-    its kind; ``OSError`` and ``sqlite3.Error`` become ``StoreError`` there and nowhere else.
+    ``in_index``, ``from_index``, ``with_blobs``, ``as_chore`` and ``as_check`` run a job in the
+    thread for its kind; ``OSError`` and ``sqlite3.Error`` become ``StoreError`` there and nowhere
+    else.
     """
 
     def __init__(
@@ -40,15 +42,17 @@ class Engine:
         min_free_bytes: int,
         shared: bool,
         clock: Callable[[], float],
+        quotas: Mapping[str, int],
+        eviction: Eviction,
     ) -> None:
         self.layout = Layout(directory)
         self.shared = shared
         self.clock = clock
         self.health = Health()
         self.generation = Generation(self.layout.generation) if shared else None
-        self.index = Index(self.layout.index, self.generation)
+        self.index = Index(self.layout.index, self.generation, eviction)
         self.blobs = Blobs(self.layout.blobs)
-        self.room = Room(self.index, self.blobs, max_size_bytes, min_free_bytes, shared)
+        self.room = Room(self.index, self.blobs, max_size_bytes, min_free_bytes, shared, quotas)
         self.lookups = Lookups(self._read_entries, self.generation)
         self._lock = DirectoryLock(self.layout.lock)
         self._threads = Threads()
@@ -121,6 +125,10 @@ class Engine:
         """Run a job on files that takes long."""
         return await self._result(self._threads.chores.submit(job), "blobs", heals=False)
 
+    async def as_check(self, job: Callable[[], T]) -> T:
+        """Run a job that reads stored bytes to verify them, for a client that waits."""
+        return await self._result(self._threads.checks.submit(job), "blobs", heals=False)
+
     async def probe(self) -> None:
         """Try whether the disk takes bytes again. Raises ``StoreError`` while it does not."""
         await self.written(self.start_writing(self.blobs.probe))
@@ -159,21 +167,21 @@ class Engine:
         except StoreError as error:
             log.info("A damaged entry stays in the index for now: %s", error.detail)
 
-    def unlink(self, rows: Iterable[Row]) -> None:
+    def unlink(self, rows: Iterable[Row]) -> asyncio.Task[None] | None:
         """Remove the blobs of rows whose deletion is committed, behind the caller's back.
 
         Unlinking a large file takes its time, and nobody need wait: its bytes count as free.
-        What a crash leaves behind is swept at the next start.
+        What a crash leaves behind is swept at the next start. Gives the task, if there is one.
         """
         gone = list(rows)
         if not gone:
-            return
+            return None
         self.room.mark_gone(gone)
         for row in gone:
             self.lookups.drop(row.key)
         size_bytes = sum(row.size_bytes for row in gone)
         self.room.unlinking_bytes += size_bytes
-        self.spawn(self._unlink(gone, size_bytes))
+        return self.spawn(self._unlink(gone, size_bytes))
 
     async def _unlink(self, rows: list[Row], size_bytes: int) -> None:
 
@@ -217,7 +225,7 @@ class Engine:
             raise
 
     def _open_contents(self) -> None:
-        self.layout.check_version()
+        version = self.layout.version_found()
         self.blobs.prepare()
         if self.generation is not None:
             self.generation.open()
@@ -227,6 +235,15 @@ class Engine:
             if not is_corruption(error):
                 raise
             self._set_index_aside()
+        # The index has been converted in one transaction; a crash before this does it again.
+        if version != FORMAT_VERSION:
+            self.layout.write_version()
+            if version is not None:
+                log.info(
+                    "The cache directory was of format %d and is of %d now.",
+                    version,
+                    FORMAT_VERSION,
+                )
 
     def _on_current(self, job: Callable[[], T]) -> T:
         """Run the job on the index that the directory holds now.

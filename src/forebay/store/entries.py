@@ -1,9 +1,10 @@
 """Drafts: how bytes of an entry come to disk, and when the index begins to claim them.
 
-The order is always the same: bytes are written, bytes are synced, and only then does the row
-say that they are there. So whatever the moment of a crash or a power cut, what the index
-claims was on the disk before; what is lost is the progress since the last checkpoint, and
-up to a second's commits that the index's log had not synced (``Index.sync``).
+The order is always the same: bytes are written, summed and synced, and only then does the row
+say that they are there, in one transaction with their sums. So whatever the moment of a crash
+or a power cut, what the index claims was on the disk before; what is lost is the progress since
+the last checkpoint, and up to a second's commits that the index's log had not synced
+(``Index.sync``).
 
 A draft whose row is purged, replaced or evicted goes on without: its bytes live as long as
 descriptors do, and no later step brings the row back.
@@ -19,12 +20,15 @@ from dataclasses import replace
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
 from forebay.model import Entry, Intervals
+from forebay.rules import coverage as cov
 from forebay.store import blobs
 from forebay.store.blobs import Measure
+from forebay.store.checks import Known
 from forebay.store.codec import whole_coverage
 from forebay.store.engine import Engine
 from forebay.store.room import Claim
 from forebay.store.rows import Row
+from forebay.store.sums import Sum, blocks_to_sum, sums_of
 
 
 class DiskDraft:
@@ -37,12 +41,17 @@ class DiskDraft:
         fileno: int,
         claim: Claim,
         on_closed: Callable[[str], None],
+        known: Known,
+        summed: Intervals = (),
     ) -> None:
+        """``summed`` are the bytes of which the index has sums already."""
         self._engine = engine
         self._entry = entry
         self._fileno = fileno
         self._claim = claim
         self._on_closed = on_closed
+        self._known = known
+        self._summed = summed
         self._writing: set[Future[int]] = set()
         self._pending_bytes = 0
         self._growing = asyncio.Lock()
@@ -150,7 +159,7 @@ class DiskDraft:
             if length is not None:
                 promised = min(promised, max(claim.promised_bytes, blobs.rounded_up(length)))
             with index.transaction(silent=True):
-                evicted = room.make(promised - claim.promised_bytes)
+                evicted = room.make(promised - claim.promised_bytes, claim.mount)
                 if not claim.is_gone and not index.resize(claim.entry_id, promised):
                     claim.is_gone = True
             claim.promised_bytes = promised
@@ -162,34 +171,40 @@ class DiskDraft:
 
     # Durability
 
-    async def _sync(self) -> Measure:
-        """Sync what is written, the blob's name too the first time, and measure it."""
+    async def _sync(self, coverage: Intervals | None) -> tuple[Measure, list[Sum]]:
+        """Sum what is covered now and was not before (None: everything there is), sync it, the
+        blob's name too the first time, and measure it."""
         engine, entry_id = self._engine, self._entry.entry_id
         sync_name = not self._has_name_synced and not self._claim.is_gone
 
-        def job() -> Measure:
+        def job() -> tuple[Measure, list[Sum]]:
+            covered = coverage
+            if covered is None:
+                covered = whole_coverage(blobs.measure(self._fileno).length_bytes)
+            # Before the sync, while they are what was written and not what the disk kept of it.
+            sums = sums_of(self._fileno, blocks_to_sum(covered, self._summed))
             measured = blobs.sync(self._fileno)
             if sync_name:
                 with suppress(FileNotFoundError):  # the directory was deleted: no row either
                     engine.blobs.sync_name(entry_id)
-            return measured
+            return measured, sums
 
         try:
-            measured = await engine.as_chore(job)
+            measured, sums = await engine.as_chore(job)
         except StoreError:
             self._is_broken = True
             raise
         self._has_name_synced = True
         self._claim.written_bytes = max(self._claim.written_bytes, measured.size_bytes)
-        return measured
+        return measured, sums
 
     async def _checkpoint(self, coverage: Intervals) -> bool:
-        await self._sync()
-        return await self._update(lambda entry: replace(entry, coverage=coverage))
+        _, sums = await self._sync(coverage)
+        return await self._update(lambda entry: replace(entry, coverage=coverage), sums)
 
     async def _commit(self, entry: Entry) -> bool:
         await self._written_all()
-        measured = await self._sync()
+        measured, sums = await self._sync(None)
         length = measured.length_bytes if entry.length_bytes is None else entry.length_bytes
         if measured.length_bytes != length:
             await self._engine.drop_quietly(entry.key, entry.entry_id)
@@ -200,12 +215,15 @@ class DiskDraft:
             identity=replace(entry.identity, length_bytes=length),
             coverage=whole_coverage(length),
         )
-        done = await self._update(lambda _: final, measured.size_bytes)
+        done = await self._update(lambda _: final, sums, measured.size_bytes)
         self._is_settled = True
         return done
 
     async def _update(
-        self, change: Callable[[Entry], Entry], size_bytes: int | None = None
+        self,
+        change: Callable[[Entry], Entry],
+        sums: Sequence[Sum] = (),
+        size_bytes: int | None = None,
     ) -> bool:
         """Change the row if it is still there, and say whether it was.
 
@@ -222,6 +240,8 @@ class DiskDraft:
                 size = size_bytes
             with index.transaction():
                 updated = index.update(key, claim.entry_id, change, size, used_time)
+                if updated is not None and sums:
+                    index.sums.put(claim.entry_id, sums)
             claim.promised_bytes = size
             return updated
 
@@ -231,6 +251,8 @@ class DiskDraft:
             claim.is_gone = True
             return False
         self._entry = updated
+        self._summed = cov.union(self._summed, updated.coverage)
+        self._known.add(claim.entry_id, updated.coverage)
         return True
 
     # The end
@@ -254,7 +276,7 @@ class DiskDraft:
             await self._engine.drop(self._entry.key, self._claim.entry_id)
             return
         size_bytes = blobs.measure(self._fileno).size_bytes
-        await self._update(lambda entry: entry, size_bytes)
+        await self._update(lambda entry: entry, size_bytes=size_bytes)
 
     async def _written_all(self) -> None:
         """Wait for writes whose callers have left: a descriptor must not close under them."""

@@ -1,4 +1,4 @@
-"""The index: one row per entry in diskcache's table. The only module that knows diskcache.
+"""The index: one row per entry in diskcache's table (``table``).
 
 Everything here blocks and belongs in a thread. Errors are ``OSError`` and ``sqlite3.Error``;
 whoever calls translates them.
@@ -15,6 +15,8 @@ with ``transact``. Its columns mean with us what they mean with it:
     access_time   last use; access_count: hits
     value         the entry as JSON text (``codec``)
 
+``schema`` adds columns and tables of ours, in the same file and the same transactions.
+
 What we do not use: its pickling (CVE-2025-69872), file storage, eviction, expiry and
 statistics. A replacement would have to offer an ordered transactional table.
 """
@@ -26,24 +28,24 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import diskcache
-
-from forebay.model import Entry
+from forebay.model import Entry, Intervals
 from forebay.ports import Selection
-from forebay.store import codec
+from forebay.rules import coverage as cov
+from forebay.rules.eviction import Eviction
+from forebay.store import codec, schema
+from forebay.store.annexes import MountRows, SumRows
 from forebay.store.generation import Generation
+from forebay.store.ranking import Ranking
 from forebay.store.rows import Cursor, Found, Row, Totals, Use, is_meant, row_of
-
-LOCK_TIMEOUT_SECONDS = 10.0
-"""How long a write waits for another process's. SQLite's own default of 5 is short for a purge
-of many objects on a slow disk; diskcache's 60 would leave clients waiting."""
+from forebay.store.table import DATABASE_NAME, Locked, Table, indexable, text_of
 
 _SELECT = (
-    "SELECT rowid, key, filename, tag, size, access_time, access_count, mode, value FROM Cache"
+    "SELECT rowid, key, filename, tag, size, access_time, access_count, mount, pinned, rank,"
+    " mode, value FROM Cache"
 )
 _ROW_IS_OURS = "raw = 1 AND mode = 1 AND typeof(value) = 'text' AND typeof(filename) = 'text'"
 _ROW_IS_WELL_FORMED = (
@@ -52,91 +54,22 @@ _ROW_IS_WELL_FORMED = (
     " AND typeof(access_count) = 'integer'"
     " AND substr(key, -length(filename) - 1) = '/' || filename"
 )
+_IS_EPOCH_OF_MOUNT = "epoch = (SELECT epoch FROM Forebay_mounts WHERE mount = ?)"
 _DAMAGED_PER_STEP = 500
-
-_lenient_text = partial(str, encoding="utf-8", errors="replace")
-
-
-class TextDisk(diskcache.Disk):  # type: ignore[misc]
-    """Text in, text out. Anything else in the file is damage and is never interpreted.
-
-    diskcache's own class unpickles what it finds, and removes whatever file a row names.
-    """
-
-    def put(self, key: object) -> tuple[str, bool]:
-        if not isinstance(key, str):
-            raise TypeError("keys of the index are text")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        if not raw or not isinstance(key, str):
-            raise ValueError("the index holds a key that is not text")
-        return key
-
-    def store(
-        self,
-        value: object,
-        read: bool,
-        key: object = None,  # noqa: ARG002
-    ) -> tuple[int, int, str | None, str]:
-        if read or not isinstance(value, str):
-            raise TypeError("values of the index are text")
-        return 0, diskcache.core.MODE_RAW, None, value
-
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> str:
-        is_inline = mode == diskcache.core.MODE_RAW and filename is None and not read
-        if not is_inline or not isinstance(value, str):
-            raise ValueError("the index holds a value that is not text")
-        return value
-
-    def remove(self, file_path: str) -> None:
-        """Blobs are removed by ``blobs``, by entry id, never by a path found in a row."""
-
-
-class _Table(diskcache.Cache):  # type: ignore[misc]
-    """diskcache's table with the statements it lacks."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(
-            str(directory),
-            timeout=LOCK_TIMEOUT_SECONDS,
-            disk=TextDisk,
-            eviction_policy="none",
-            statistics=0,
-            tag_index=1,
-            cull_limit=0,
-            size_limit=2**62,
-            disk_min_file_size=2**62,
-            sqlite_mmap_size=0,  # a mapped file that somebody truncates kills the process
-            sqlite_auto_vacuum=0,
-        )
-        self.ask("CREATE INDEX IF NOT EXISTS Forebay_used ON Cache(access_time)")
-        self.ask("CREATE UNIQUE INDEX IF NOT EXISTS Forebay_blob ON Cache(filename)")
-        self.ask("SELECT rowid FROM Cache LIMIT 1")
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        """A flipped bit must spoil one row, and not every statement that comes across it."""
-        connection: sqlite3.Connection = super()._con
-        connection.text_factory = _lenient_text
-        return connection
-
-    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one statement."""
-        rows: list[tuple[Any, ...]] = self._con.execute(statement, values).fetchall()
-        return rows
-
-    def change(self, statement: str, values: Iterable[Sequence[Any]]) -> int:
-        """Run a statement once for each of these; gives how many rows changed in all."""
-        return int(self._con.executemany(statement, values).rowcount)
 
 
 class Index:
     """The rows of one cache directory. Any thread may call; each has a connection of its own."""
 
-    def __init__(self, directory: Path, generation: Generation | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        generation: Generation | None = None,
+        eviction: Eviction = Eviction.LRU,
+    ) -> None:
         self._directory = directory
         self._generation = generation
+        self._ranking = Ranking(eviction)
         self._opening = threading.Lock()
         self._inode: tuple[int, int] | None = None
         self.is_dirty = False
@@ -147,13 +80,18 @@ class Index:
         with self._opening:
             self._directory.mkdir(parents=True, exist_ok=True)
             try:
-                self._table = _Table(self._directory)
+                self._table = Table(self._directory)
             except (TypeError, ValueError, KeyError, AttributeError) as error:
                 # Settings that diskcache never wrote; it trips over them in many ways.
                 raise _corrupt("the index holds settings that make no sense") from error
-            except diskcache.Timeout:
+            except Locked:
                 raise TimeoutError("the index is locked by another process") from None
+            self.sums = SumRows(self._table)
+            self.mounts = MountRows(self._table)
             self._inode = self._inode_on_disk()
+        if self._ranking.is_stale(self._table):
+            with self.transaction(silent=True):
+                self._ranking.begin(self._table)
 
     def is_current(self) -> bool:
         """Whether the open database is still the one that the directory holds."""
@@ -193,7 +131,7 @@ class Index:
         try:
             with self._table.transact():
                 yield
-        except diskcache.Timeout:
+        except Locked:
             self._table.close()
             raise TimeoutError("the index is locked, or its disk refuses to be written") from None
         except sqlite3.Error:
@@ -207,7 +145,7 @@ class Index:
         """Every variant under this primary key, the latest response first."""
         entries, damaged = [], []
         rows = self._table.ask(
-            f"{_SELECT} WHERE raw = 1 AND key >= ? AND key < ?",
+            f"{_SELECT} WHERE raw = 1 AND key >= ? AND key < ? AND {schema.IS_LIVE}",
             (f"{key}/", f"{key}0"),
         )
         for values in rows:
@@ -221,28 +159,36 @@ class Index:
     def variants(self, key: str) -> list[Row]:
         """The rows under this primary key in the order they were stored, oldest first."""
         return self._rows(
-            "WHERE raw = 1 AND key >= ? AND key < ? ORDER BY rowid", (f"{key}/", f"{key}0")
+            f"WHERE raw = 1 AND key >= ? AND key < ? AND {schema.IS_LIVE} ORDER BY rowid",
+            (f"{key}/", f"{key}0"),
         )
 
     def get(self, key: str, entry_id: str) -> Row | None:
         """The row of this entry, if it is there and can be read at all."""
-        rows = self._rows("WHERE raw = 1 AND key = ?", (f"{key}/{entry_id}",))
+        where = f"WHERE raw = 1 AND key = ? AND {schema.IS_LIVE}"
+        rows = self._rows(where, (f"{key}/{entry_id}",))
         return rows[0] if rows else None
 
-    def insert(self, entry: Entry, size_bytes: int, now: float) -> None:
+    def insert(self, entry: Entry, size_bytes: int, now: float, *, is_pinned: bool = False) -> None:
         """Add an entry. Raises ``sqlite3.IntegrityError`` when its id is there already."""
+        mount = indexable(entry.mount)
         self._table.change(
             "INSERT INTO Cache(key, raw, store_time, access_time, access_count, tag, size, mode,"
-            " filename, value) VALUES (?, 1, ?, ?, 0, ?, ?, 1, ?, ?)",
+            " filename, value, mount, pinned, rank, epoch) VALUES (?, 1, ?, ?, 0, ?, ?, 1, ?, ?,"
+            " ?, ?, ?, coalesce((SELECT epoch FROM Forebay_mounts WHERE mount = ?), 0))",
             [
                 (
                     f"{entry.key}/{entry.entry_id}",
                     now,
                     now,
-                    _indexable(entry.name),
+                    indexable(entry.name),
                     size_bytes,
                     entry.entry_id,
                     codec.encode(entry),
+                    mount,
+                    int(is_pinned),
+                    self._ranking.of_new(self._table, size_bytes, now),
+                    mount,
                 )
             ],
         )
@@ -270,11 +216,35 @@ class Index:
             return None
         size = row.size_bytes if size_bytes is None else size_bytes
         self._table.change(
-            "UPDATE Cache SET value = ?, size = ?, access_time = max(access_time, ?)"
-            " WHERE rowid = ?",
-            [(codec.encode(entry), size, used_time, row.rowid)],
+            "UPDATE Cache SET value = ?, size = ?, access_time = max(access_time, ?),"
+            " rank = ? WHERE rowid = ?",
+            [
+                (
+                    codec.encode(entry),
+                    size,
+                    used_time,
+                    self._ranking.of_used(self._table, row, size, used_time),
+                    row.rowid,
+                )
+            ],
         )
         return entry
+
+    def uncover(self, key: str, entry_id: str, damaged: Intervals) -> Entry | None:
+        """Take bytes out of an entry's coverage, and their sums with them; it is partial then.
+
+        Gives the entry as it is now, None when it is not there. Within a transaction.
+        """
+        left = self.update(
+            key,
+            entry_id,
+            lambda entry: replace(
+                entry, complete=False, coverage=cov.subtract(entry.coverage, damaged)
+            ),
+        )
+        if left is not None:
+            self.sums.drop(entry_id, damaged)
+        return left
 
     def resize(self, entry_id: str, size_bytes: int) -> bool:
         """Set what an entry takes; False when it is not there. Within a transaction."""
@@ -288,6 +258,16 @@ class Index:
             [(row.rowid, row.entry_id) for row in rows],
         )
 
+    def dead(self, limit: int) -> list[Row]:
+        """Rows that were purged with their mount and are still to be deleted."""
+        found: list[Row] = []
+        for mount, epoch in self.mounts.epochs().items():
+            if len(found) < limit:
+                found += self._rows(
+                    "WHERE mount = ? AND epoch < ? LIMIT ?", (mount, epoch, limit - len(found))
+                )
+        return found
+
     def delete_numbers(self, rowids: Iterable[int]) -> None:
         """Delete rows by number, readable or not. Within a transaction."""
         self._table.change("DELETE FROM Cache WHERE rowid = ?", [(rowid,) for rowid in rowids])
@@ -299,6 +279,7 @@ class Index:
             " WHERE filename = ?",
             [(use.count, use.last_time, entry_id) for entry_id, use in uses.items()],
         )
+        self._ranking.note_uses(self._table, uses)
 
     def totals(self) -> Totals:
         """Count and size of all rows, at no cost."""
@@ -307,12 +288,32 @@ class Index:
         )
         return Totals(int(held["count"]), int(held["size"]))
 
-    def oldest(self, after: Row | None, limit: int) -> list[Row]:
-        """The next rows in the order of last use, the longest unused first."""
+    def lowest(self, after: Row | None, limit: int, mount: str | None = None) -> list[Row]:
+        """The next rows in the order in which they are evicted, of one mount or of all.
+
+        Pinned ones are not among them.
+        """
+        begin = (after.rank, after.rowid) if after else (-1.0e300, -1)
+        where = "pinned = 0"
+        values: tuple[str | float, ...] = begin
+        if mount is not None:
+            where = f"mount = ? AND {_IS_EPOCH_OF_MOUNT} AND pinned = 0"
+            values = (indexable(mount), indexable(mount), *begin)
         return self._rows(
-            f"WHERE {_ROW_IS_OURS} AND (access_time, rowid) > (?, ?)"
-            " ORDER BY access_time, rowid LIMIT ?",
-            (after.last_used_time, after.rowid, limit) if after else (-1.0e300, -1, limit),
+            f"WHERE {where} AND (rank, rowid) > (?, ?) AND {_ROW_IS_OURS}"
+            " ORDER BY rank, rowid LIMIT ?",
+            (*values, limit),
+        )
+
+    def note_evicted(self, rows: Sequence[Row]) -> None:
+        """Let what stays age by what has gone. Within a transaction."""
+        self._ranking.note_evicted(self._table, rows)
+
+    def pin(self, rows: Iterable[Row], *, is_pinned: bool) -> int:
+        """Let these rows never be evicted, or let them be again; how many changed."""
+        return self._table.change(
+            "UPDATE Cache SET pinned = ? WHERE rowid = ? AND filename = ? AND pinned != ?",
+            [(int(is_pinned), row.rowid, row.entry_id, int(is_pinned)) for row in rows],
         )
 
     def page(self, selection: Selection, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
@@ -324,10 +325,11 @@ class Index:
         if selection.key is not None:
             rows = [row for row in self.variants(selection.key) if row.rowid > after[1]]
         elif selection.prefix:
-            return self._page_of_prefix(_indexable(selection.prefix), after, limit)
+            return self._page_of_prefix(indexable(selection.prefix), after, limit)
         else:
             rows = self._rows(
-                f"WHERE {_ROW_IS_OURS} AND rowid > ? ORDER BY rowid LIMIT ?", (after[1], limit)
+                f"WHERE {_ROW_IS_OURS} AND rowid > ? AND {schema.IS_LIVE} ORDER BY rowid LIMIT ?",
+                (after[1], limit),
             )
         cursor = ("", rows[-1].rowid) if rows else after
         return [row for row in rows if is_meant(row, selection)], cursor
@@ -371,7 +373,7 @@ class Index:
 
     @property
     def _database(self) -> str:
-        return str(self._directory / diskcache.core.DBNAME)
+        return str(self._directory / DATABASE_NAME)
 
     def _inode_on_disk(self) -> tuple[int, int] | None:
         try:
@@ -382,7 +384,7 @@ class Index:
 
     def _page_of_prefix(self, prefix: str, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
         rows = self._rows(
-            f"WHERE {_ROW_IS_OURS} AND tag >= ? AND (tag, rowid) > (?, ?)"
+            f"WHERE {_ROW_IS_OURS} AND tag >= ? AND (tag, rowid) > (?, ?) AND {schema.IS_LIVE}"
             " ORDER BY tag, rowid LIMIT ?",
             (prefix, *after, limit),
         )
@@ -402,16 +404,7 @@ class Index:
 def _row(columns: tuple[Any, ...]) -> Row:
     """Raises ``ValueError`` for a row that Forebay did not write."""
     mode, value = columns[-2:]
-    text = TextDisk.fetch(_READS, mode, None, value, read=False)
-    return row_of(columns[:-2], text)
-
-
-_READS = TextDisk("", min_file_size=0, pickle_protocol=0)
-
-
-def _indexable(name: str) -> str:
-    """The name as SQLite can hold it: half a surrogate pair is not text there."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return row_of(columns[:-2], text_of(mode, value))
 
 
 def _corrupt(detail: str) -> sqlite3.DatabaseError:

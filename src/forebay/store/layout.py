@@ -19,7 +19,9 @@ from pathlib import Path
 
 from forebay.errors import StoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had neither checksums nor mounts in its index; ``schema`` converts it."""
+_READABLE = {str(version): version for version in range(1, FORMAT_VERSION + 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,34 @@ class Layout:
     def blobs(self) -> Path:
         return self.directory / "blobs"
 
-    def check_version(self) -> None:
-        """Write the version into a new directory; refuse one that is not ours to read.
+    def version_found(self) -> int | None:
+        """The format of the directory, None for a new one.
 
-        Raises ``StoreError`` when the directory has a newer format or none that can be read.
+        Raises ``StoreError`` when it is newer than ours or cannot be read.
         """
         try:
             found = self.version.read_text(encoding="ascii").strip()
         except FileNotFoundError:
-            self._write_version()
-            return
+            return None
         except ValueError:
             found = "of unknown kind"
-        if found == str(FORMAT_VERSION):
-            return
+        if found in _READABLE:
+            return _READABLE[found]
         raise StoreError(
             f"The cache directory {self.directory} has format {found}, and this Forebay reads "
-            f"format {FORMAT_VERSION}: use the Forebay that wrote it, or another directory."
+            f"formats up to {FORMAT_VERSION}: use the Forebay that wrote it, or another directory."
         )
 
-    def _write_version(self) -> None:
-        """Never half a file: a torn version would shut the service out of its own cache."""
+    def write_version(self) -> None:
+        """Say that the directory has our format now.
+
+        Never half a file: a torn version would shut the service out of its own cache.
+        """
         fresh = self.version.with_name(f"version.{os.getpid()}")
-        fresh.write_text(f"{FORMAT_VERSION}\n", encoding="ascii")
+        with fresh.open("w", encoding="ascii") as file:
+            file.write(f"{FORMAT_VERSION}\n")
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(self.version)
 
     def set_aside_index(self) -> Path:

@@ -8,7 +8,9 @@ whose row is gone while they go on for their last readers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from forebay.errors import StoreFull
 from forebay.rules.eviction import Candidate, shortfall_bytes, victims
@@ -21,6 +23,7 @@ _TRIM_ROWS = 512  # in one transaction, so that trimming holds nobody up for lon
 GROWTH_STEP_BYTES = 8 * 1024 * 1024
 """What a draft of unknown length is promised at a time: one transaction for so many bytes."""
 _GROWTH_STEPS_PER_LIMIT = 64
+_DEAD_RANK = -math.inf
 _SACRIFICE_BYTES = 1024 * 1024  # the index's log needs some pages, not many
 
 
@@ -29,6 +32,7 @@ class Claim:
     """What one draft of this process takes."""
 
     entry_id: str
+    mount: str = ""
     promised_bytes: int = 0
     written_bytes: int = 0
     is_gone: bool = False
@@ -44,6 +48,8 @@ class Room:
     max_size_bytes: int | None
     min_free_bytes: int
     shared: bool
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """What the entries of a mount may take, by the mount's name."""
     claims: dict[str, Claim] = field(default_factory=dict)
     unlinking_bytes: int = 0
     """Bytes of rows that are deleted and whose blobs will be in a moment."""
@@ -56,44 +62,44 @@ class Room:
             return GROWTH_STEP_BYTES
         return min(GROWTH_STEP_BYTES, self.max_size_bytes // _GROWTH_STEPS_PER_LIMIT)
 
-    def make(self, wanted_bytes: int) -> list[Row]:
-        """Delete the rows that must go for so many more bytes, and give them.
+    def make(self, wanted_bytes: int, mount: str) -> list[Row]:
+        """Delete the rows that must go for so many more bytes of this mount, and give them.
 
-        Raises ``StoreFull``, deleting nothing, when all that may go is not enough.
+        Raises ``StoreFull`` when all that may go is not enough; the transaction is to be undone.
         """
-        needed = self._shortfall(wanted_bytes)
-        if needed == 0:
-            return []
-        candidates = self._candidates(needed)
-        chosen = victims(map(_candidate, candidates), needed)
-        if not chosen:
+        evicted = self._choose(self._over_quota(mount, wanted_bytes), mount)
+        if evicted is None:
+            raise StoreFull(f"The mount {mount} has no room for this object: raise its max_size.")
+        self._evict(evicted)
+        others = self._choose(self._shortfall(wanted_bytes, evicted), None)
+        if others is None:
             raise StoreFull(
                 "The cache has no room for this object: raise cache.max_size or free disk space."
             )
-        return self._evict(candidates[: len(chosen)])
+        return evicted + self._evict(others)
 
     def trim(self) -> list[Row]:
         """Delete some of the rows that are too many now, and give them; call until none come.
 
         Limits may be lowered between two starts, and others fill the disk at any time.
         """
-        needed = self._shortfall(0)
-        if needed == 0:
-            return []
-        candidates = self._candidates(needed)
-        chosen = victims(map(_candidate, candidates), needed)
-        return self._evict(candidates[: min(len(chosen), _TRIM_ROWS)])
+        for mount in (*self.quotas, None):
+            needed = self._shortfall(0) if mount is None else self._over_quota(mount, 0)
+            chosen = self._choose(needed, mount)
+            if chosen:
+                return self._evict(chosen[:_TRIM_ROWS])
+        return []
 
     def sacrifice(self) -> list[Row]:
         """The rows whose blobs go first when the index itself has no space left to be changed."""
-        candidates = [row for row in self._candidates(_SACRIFICE_BYTES) if row.size_bytes]
+        candidates = [row for row in self._candidates(_SACRIFICE_BYTES, None) if row.size_bytes]
         enough = sum(row.size_bytes for row in candidates)
         chosen = victims(map(_candidate, candidates), min(enough, _SACRIFICE_BYTES))
         return candidates[: len(chosen)]
 
     def has_shortfall(self) -> bool:
         """Whether more is kept than may be, or less is free than must be."""
-        return self._shortfall(0) > 0
+        return self._shortfall(0) > 0 or any(self._over_quota(one, 0) > 0 for one in self.quotas)
 
     def used_bytes(self) -> int:
         """What the store takes or has promised, drafts without a row included."""
@@ -112,29 +118,54 @@ class Room:
             if claim is not None:
                 claim.is_gone = True
 
-    def _shortfall(self, wanted_bytes: int) -> int:
+    def _shortfall(self, wanted_bytes: int, leaving: Sequence[Row] = ()) -> int:
+        """What must go still, when these rows have been deleted and their files not yet."""
+        coming_free = self.unlinking_bytes + sum(row.size_bytes for row in leaving)
         return shortfall_bytes(
             used_bytes=self.used_bytes(),
             limit_bytes=self.max_size_bytes,
-            free_bytes=self.blobs.free_bytes() + self.unlinking_bytes - self.unwritten_bytes(),
+            free_bytes=self.blobs.free_bytes() + coming_free - self.unwritten_bytes(),
             min_free_bytes=self.min_free_bytes,
             wanted_bytes=wanted_bytes,
         )
 
-    def _candidates(self, needed_bytes: int) -> list[Row]:
-        """Rows that may go, in the order of last use, until they are enough."""
-        found: list[Row] = []
+    def _over_quota(self, mount: str, wanted_bytes: int) -> int:
+        quota = self.quotas.get(mount)
+        if quota is None:
+            return 0
+        rowless = sum(c.promised_bytes for c in self._claims() if c.is_gone and c.mount == mount)
+        used_bytes = self.index.mounts.totals(mount).size_bytes + rowless
+        return max(0, used_bytes + wanted_bytes - quota)
+
+    def _choose(self, needed_bytes: int, mount: str | None) -> list[Row] | None:
+        """The rows that must go for so many bytes, of this mount (None: of any); None where all
+        that may go is not enough."""
+        if needed_bytes <= 0:
+            return []
+        candidates = self._candidates(needed_bytes, mount)
+        chosen = victims(map(_candidate, candidates), needed_bytes)
+        return candidates[: len(chosen)] if chosen else None
+
+    def _candidates(self, needed_bytes: int, mount: str | None) -> list[Row]:
+        """Rows that may go, in the order in which they go, until they are enough.
+
+        What was purged with its mount and lies here still goes before everything else.
+        """
+        found = self.index.dead(_TRIM_ROWS) if mount is None else []
+        found = [replace(row, rank=_DEAD_RANK) for row in found if self._may_go(row)]
+        needed_bytes -= sum(row.size_bytes for row in found)
         last = None
         while needed_bytes > 0:
-            page = self.index.oldest(last, _PAGE_ROWS)
+            page = self.index.lowest(last, _PAGE_ROWS, mount)
             if not page:
                 break
             last = page[-1]
+            known = {row.rowid for row in found}
             for row in page:
-                if self._may_go(row):
+                if row.rowid not in known and self._may_go(row):
                     found.append(row)
                     needed_bytes -= row.size_bytes
-        return sorted(found, key=lambda row: (row.last_used_time, row.entry_id))
+        return sorted(found, key=lambda row: (row.rank, row.entry_id))
 
     def _may_go(self, row: Row) -> bool:
         """Not while it is being written, here or by another worker."""
@@ -144,6 +175,7 @@ class Room:
 
     def _evict(self, rows: list[Row]) -> list[Row]:
         self.index.delete(rows)
+        self.index.note_evicted([row for row in rows if row.rank != _DEAD_RANK])
         return rows
 
     def count_evicted(self, rows: list[Row]) -> None:
@@ -157,4 +189,4 @@ class Room:
 
 
 def _candidate(row: Row) -> Candidate:
-    return Candidate(row.entry_id, row.size_bytes, row.last_used_time)
+    return Candidate(row.entry_id, row.size_bytes, row.rank)

@@ -22,6 +22,9 @@ class Row:
     last_used_time: float
     hits: int
     text: str
+    mount: str = ""
+    is_pinned: bool = False
+    rank: float = 0.0
 
     def entry(self) -> Entry:
         """The entry. Raises ``ValueError`` when the row is damaged."""
@@ -58,29 +61,31 @@ Cursor: TypeAlias = tuple[str, int]
 
 
 def row_of(columns: tuple[Any, ...], text: str) -> Row:
-    """The row with these columns: rowid, key, filename, tag, size, access time and count.
+    """The row with these columns: rowid, key, filename, tag, size, access time and count, mount,
+    pinned, rank.
 
     Raises ``ValueError`` for one that Forebay did not write.
     """
-    rowid, key, entry_id, name, size, used, hits = columns
-    if not (isinstance(key, str) and isinstance(entry_id, str) and isinstance(name, str)):
+    rowid, key, entry_id, name, size, used, hits, mount, pinned, rank = columns
+    if not all(isinstance(text, str) for text in (key, entry_id, name, mount)):
         raise ValueError("the index holds a key that is not text")
     primary, slash, named_id = key.rpartition("/")
     if not slash or named_id != entry_id:
         raise ValueError("the index holds a key of another kind")
     if not (isinstance(size, int) and isinstance(used, float) and isinstance(hits, int)):
         raise ValueError("the index holds a count that is not a number")
-    return Row(rowid, primary, entry_id, name, size, used, hits, text)
+    if not isinstance(rank, float):
+        raise ValueError("the index holds a rank that is not a number")
+    return Row(rowid, primary, entry_id, name, size, used, hits, text, mount, bool(pinned), rank)
 
 
 def is_meant(row: Row, selection: Selection) -> bool:
     """Whether the row belongs to a selection by mount or tag; others need no second look."""
-    if selection.mount is None and selection.tag is None:
+    if selection.mount is not None:
+        return row.mount == selection.mount
+    if selection.tag is None:
         return True
     try:
-        entry = row.entry()
+        return selection.tag in row.entry().tags
     except ValueError:
         return False
-    if selection.mount is not None:
-        return entry.mount == selection.mount
-    return selection.tag in entry.tags

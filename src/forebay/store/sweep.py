@@ -54,6 +54,8 @@ class Sweep:
         try:
             self._index.check()
             swept.dropped_rows += self._index.delete_foreign_rows()
+            with self._index.transaction(silent=True):
+                self._index.mounts.recount()
             for aside in self._layout.old_damaged_indexes():
                 shutil.rmtree(aside, ignore_errors=True)
             usual = {first + second for first in _HEX for second in _HEX}

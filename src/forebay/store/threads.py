@@ -5,25 +5,27 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 _BLOB_THREADS = 4
+_CHECK_THREADS = 2
 _CHORE_THREADS = 3  # one may be taken by a sweep, the others sync and unlink
 
 
 class Threads:
-    """Four kinds of work that must not wait for each other.
+    """Five kinds of work that must not wait for each other.
 
     ``index_writer`` is one thread, so that the process never waits for its own lock on the
     database and changes come in one order; ``index_reader`` is one beside it, whom no change
-    holds up. ``blobs`` writes bytes for clients who wait for them; ``chores`` does what takes
-    long: syncs, unlinks, sweeps.
+    holds up. ``blobs`` writes bytes for clients who wait for them, ``checks`` reads bytes to
+    verify them; ``chores`` does what takes long: syncs, unlinks, sweeps.
     """
 
     def __init__(self) -> None:
         self.index_writer = ThreadPoolExecutor(1, "forebay-index-writer")
         self.index_reader = ThreadPoolExecutor(1, "forebay-index-reader")
         self.blobs = ThreadPoolExecutor(_BLOB_THREADS, "forebay-blobs")
+        self.checks = ThreadPoolExecutor(_CHECK_THREADS, "forebay-checks")
         self.chores = ThreadPoolExecutor(_CHORE_THREADS, "forebay-chores")
 
     def stop(self) -> None:
         """Let the threads end; what they have begun is finished. Does not wait."""
-        for pool in (self.index_writer, self.index_reader, self.blobs, self.chores):
+        for pool in (self.index_writer, self.index_reader, self.blobs, self.checks, self.chores):
             pool.shutdown(wait=False)

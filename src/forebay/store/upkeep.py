@@ -14,6 +14,7 @@ from forebay.store.trouble import log
 TICK_SECONDS = 1.0
 """How often uses are written down and the index is synced: what a power cut may cost."""
 _MOST_PENDING_USES = 65_536
+_RECLAIM_ROWS = 256
 _SWEEP_RETRY_SECONDS = 60.0
 
 
@@ -27,10 +28,12 @@ class Upkeep:
         self._sweeping: asyncio.Task[Swept] | None = None
         self._next_sweep_time = 0.0
         self._ticking: asyncio.Task[None] | None = None
+        self._reclaiming: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Sweep once, and tick from now on."""
         self._start_sweep()
+        self.start_reclaiming()
         self._ticking = asyncio.create_task(self._tick_for_ever())
 
     def stop(self) -> None:
@@ -78,6 +81,31 @@ class Upkeep:
             room.count_evicted(evicted)
             engine.unlink(evicted)
 
+    def start_reclaiming(self) -> None:
+        """Delete behind everybody's back what was purged with its mount."""
+        if self._reclaiming is None:
+            self._reclaiming = self._engine.spawn(self._reclaim())
+
+    async def _reclaim(self) -> None:
+        engine, index = self._engine, self._engine.index
+
+        def delete_some() -> list[Row]:
+            with index.transaction(silent=True):
+                rows = index.dead(_RECLAIM_ROWS)
+                index.delete(rows)
+            return rows
+
+        try:
+            while await engine.from_index(lambda: index.dead(1)):
+                # One page at a time: whoever waits for the index or the disk gets in between.
+                unlinking = engine.unlink(await engine.in_index(delete_some))
+                if unlinking is not None:
+                    await unlinking
+        except StoreError as error:
+            log.info("Purged entries keep their files for now: %s", error.detail)
+        finally:
+            self._reclaiming = None
+
     async def _write_uses(self) -> None:
         """Also with no uses: it notices that the directory was deleted, or works again."""
         uses, self._uses = self._uses, {}
@@ -106,6 +134,8 @@ class Upkeep:
             if self._engine.health.is_ill("blobs"):
                 await self._engine.probe()
             await self.trim()
+            if await self._engine.from_index(lambda: self._engine.index.dead(1)):
+                self.start_reclaiming()
         is_time = asyncio.get_running_loop().time() >= self._next_sweep_time
         if self._engine.needs_sweep and is_time and self._sweep is None:
             self._start_sweep()

@@ -20,24 +20,24 @@ import math
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from itertools import zip_longest
 
 from forebay.errors import (
     ForebayError,
     StoreError,
     UpstreamChanged,
-    UpstreamError,
     UpstreamMisbehaved,
     UpstreamUnreachable,
 )
-from forebay.model import Ask, Head, Interval, Intervals
+from forebay.model import Head, Interval, Intervals
 from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
-from forebay.rules.content_range import format_range
 from forebay.rules.plan import Limits, Work
-from forebay.rules.proof import Busy, Changed, Proven, joining_validator, may_join, prove
+from forebay.rules.proof import may_join
+from forebay.streaming.asking import RangesIgnored, UpstreamBusy, ask_for, examine
 from forebay.streaming.pace import Growth
 from forebay.streaming.roster import Roster, host_of, laggards
-from forebay.streaming.segment import Segment, Source
+from forebay.streaming.segment import Segment
 from forebay.streaming.steadfast import see_through
 from forebay.streaming.subject import Subject, Surroundings
 from forebay.streaming.tee import clip
@@ -58,18 +58,6 @@ log = logging.getLogger("forebay.streaming")
 
 
 __all__ = ["Crew", "Subject", "Surroundings"]
-
-
-class _Overloaded(UpstreamError):
-    """An answer that asks for fewer requests."""
-
-    def __init__(self, retry_after_seconds: float | None) -> None:
-        super().__init__("The upstream is overloaded. Try again later.")
-        self.retry_after_seconds = retry_after_seconds
-
-
-class _RangesIgnored(UpstreamError):
-    """The whole came where a part was asked for."""
 
 
 class Crew:
@@ -172,6 +160,7 @@ class Crew:
         Raises nothing but a cancellation. The caller counts this connection as in use.
         """
         task = asyncio.create_task(self._bring(segment, response, skip))
+        segment.is_proved = True
         self._enrol(segment, task, ExitStack())
         try:
             await asyncio.wait([task])
@@ -266,7 +255,9 @@ class Crew:
     async def _fetch(self, segment: Segment) -> None:
         """Open a connection for this segment and work on it, in this one frame."""
         asked = segment.todo
-        async with self._around.upstream.open(self._ask(segment.source, asked)) as response:
+        segment.natural_stop = asked.stop
+        ask = ask_for(self._subject, segment.source, asked)
+        async with self._around.upstream.open(ask) as response:
             skip = self._prove(segment, asked, response.head)
             await self._bring(segment, response, skip)
 
@@ -276,38 +267,22 @@ class Crew:
             chunks = clip(chunks, skip)
         await segment.bring(chunks, self._draft, self._on_written, self._around.clock)
 
-    def _ask(self, source: Source, asked: Interval) -> Ask:
-        subject = self._subject
-        fields = subject.fields.with_field("range", format_range(asked))
-        validator = joining_validator(subject.head, subject.policy.identity)
-        if validator is not None:
-            fields = fields.with_field("if-range", validator)
-        return Ask(source.url, fields=fields, unguarded=source.unguarded)
-
     def _prove(self, segment: Segment, asked: Interval, answer: Head) -> int:
         """How many bytes of the body to skip. Raises ``UpstreamError`` where it is of no use.
 
         ``asked`` is what the request said; the segment may have to bring less by now.
         """
-        subject = self._subject
-        which, now = subject.policy.identity, self._around.wall_clock()
-        verdict = prove(answer, asked, subject.head, subject.identity, which, now)
-        match verdict:
-            case Proven(whole=True):
-                self.ranges_work = self.ranges_work and len(self._roster.remaining) > 1
-                if len(self._running) > 1:
-                    raise _RangesIgnored("The upstream does not give ranges.")
-                segment.natural_stop = subject.identity.length_bytes
-                return segment.start
-            case Proven(interval):
-                segment.natural_stop = interval.stop
-                segment.cut(interval.stop)
-                return 0
-            case Busy(retry_after_seconds):
-                raise _Overloaded(retry_after_seconds)
-            case Changed(why):
-                raise UpstreamChanged(f"The file changed while it was fetched: {why}. Ask again.")
-        raise UpstreamMisbehaved(f"The upstream cannot be used: {verdict.why}.")
+        proven = examine(self._subject, asked, answer, self._around.wall_clock())
+        if proven.whole:
+            self.ranges_work = self.ranges_work and len(self._roster.remaining) > 1
+            if len(self._running) > 1:
+                raise RangesIgnored("The upstream does not give ranges.")
+            segment.natural_stop = self._subject.identity.length_bytes
+        else:
+            segment.natural_stop = proven.interval.stop
+            segment.cut(proven.interval.stop)
+        segment.is_proved = True
+        return segment.start if proven.whole else 0
 
     def _cut(self, segment: Segment) -> None:
         segment.cut(segment.received)
@@ -329,8 +304,17 @@ class Crew:
             # Whatever else happened: bytes that were received are not there.
             self.error = segment.disk_error
         elif error is not None and not segment.is_finished():
+            self._hand_back(segment)
             self._note_failure(segment, error)
         self._on_change()
+
+    def _hand_back(self, segment: Segment) -> None:
+        """A try that brought nothing was no reason to end the one before it early."""
+        if segment.received > segment.start:
+            return
+        for other in self._running:
+            if other.is_proved and other.stop == segment.start:
+                other.extend(segment.stop)
 
     def _note_rate(self, segment: Segment) -> None:
         size_bytes, url = segment.meter.total_bytes, segment.source.url
@@ -349,13 +333,17 @@ class Crew:
                 self.error = error
                 return
             case UpstreamChanged():
-                self._leave_out(mirror)
+                self._roster.exclude(mirror)
+                if not self._roster.remaining:
+                    self._rely_on_those_at_work()
                 return
-            case _RangesIgnored():
+            case RangesIgnored():
                 if self.ranges_work:
                     self._roster.hold(mirror, LAGGARD_HOLD_SECONDS)
+                else:
+                    self._rely_on_those_at_work()
                 return
-            case _Overloaded(retry_after_seconds=seconds):
+            case UpstreamBusy(retry_after_seconds=seconds):
                 self._roster.hold(mirror, BUSY_HOLD_SECONDS if seconds is None else seconds)
                 self.growth.give_back(len(self._running))
                 health.note_failure(segment.source.url, seconds)
@@ -377,18 +365,18 @@ class Crew:
         delay = min(RETRY_FIRST_SECONDS * 2**self._fruitless, RETRY_MOST_SECONDS)
         self._roster.hold(segment.source.mirror, delay)
 
-    def _leave_out(self, mirror: str) -> None:
-        """A mirror has our representation no more, and answers so from now on.
+    def _rely_on_those_at_work(self) -> None:
+        """Nobody can be added, now that the last mirror has changed or gives no ranges.
 
-        Where it was the last, those at work are all there will ever be: each goes on as far
-        as its response and its neighbour allow.
+        Each connection that works goes on as far as its response and its neighbour allow;
+        those that have not been answered yet will get the same answer, and are given up.
         """
-        self._roster.exclude(mirror)
-        if self._roster.remaining:
-            return
+        for segment in tuple(self._running):
+            if not segment.is_proved:
+                self._cut(segment)
         ordered = sorted(self._running, key=lambda segment: segment.received)
-        for segment, following in zip(ordered, [*ordered[1:], None], strict=True):
-            segment.extend(following.received if following is not None else None)
+        for segment, following in zip_longest(ordered, ordered[1:]):
+            segment.extend(None if following is None else following.received)
 
     def _give_up_if_stranded(self) -> None:
         wait = self._roster.wait_seconds()

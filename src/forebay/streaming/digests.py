@@ -53,11 +53,13 @@ class Digester:
     async def aclose(self) -> None:
         """Close the descriptor once no thread reads it. Idempotent."""
         self._closing = True
-        if self._job is not None:
-            await see_through(self._job)
-        if self._fileno >= 0:
-            os.close(self._fileno)
-            self._fileno = -1
+        try:
+            if self._job is not None:
+                await see_through(self._job)
+        finally:
+            if self._fileno >= 0:
+                os.close(self._fileno)
+                self._fileno = -1
 
     def _start(self, stop: int) -> asyncio.Task[None]:
         job = asyncio.create_task(asyncio.to_thread(self._hash_until, stop))

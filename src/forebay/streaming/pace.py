@@ -72,7 +72,8 @@ class Growth:
     def tick(self, now: float, rate: float, remaining_bytes: int) -> None:
         """Look at the total rate now; a few times a second."""
         if self.stage is Stage.LOOKING and now - self.started >= LOOK_AFTER_SECONDS:
-            if rate <= 0 or remaining_bytes / rate > WORTH_SECONDS:
+            # Without a rate there would be nothing to judge the gain by.
+            if rate > 0 and remaining_bytes / rate > WORTH_SECONDS:
                 self.stage, self.allowed = Stage.TRYING, self.most
                 self._rate_before, self._tried_at = rate, now
         elif self.stage is Stage.TRYING and now - self._tried_at >= JUDGE_AFTER_SECONDS:

@@ -89,6 +89,8 @@ class Relay:
         return None
 
     async def aclose(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         self._chunks.clear()
         self._changed.set()

@@ -41,6 +41,8 @@ class Segment:
         self.started = now
         self.meter = Meter(now)
         self.body_ended = False
+        self.is_proved = False
+        """Whether a head has come that proves the bytes behind it ours."""
         self.disk_error: ForebayError | None = None
         """Why bytes that were received cannot be read: it counts however the segment ended."""
 

@@ -19,7 +19,6 @@ No client drives this: a reader that crawls, leaves or fails only takes itself a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 from dataclasses import replace
@@ -31,6 +30,7 @@ from forebay.rules import coverage as cov
 from forebay.rules.plan import Cut, Open, Situation, goes_on_alone, next_step
 from forebay.streaming.crew import Crew, Subject, Surroundings
 from forebay.streaming.digests import Digester
+from forebay.streaming.keeping import Keeper
 from forebay.streaming.reader import TransferReader
 from forebay.streaming.segment import Segment, Source
 from forebay.streaming.steadfast import see_through
@@ -84,8 +84,7 @@ class Transfer:
         self._begun = False
         self._quiet = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
-        self._saving = asyncio.Lock()
-        self._checkpointed: Intervals = self.coverage
+        self._keeper = Keeper(draft, proves_whole=bool(expected_digests))
         self._expected = expected_digests
         self._digester = (
             Digester([name for name, _ in expected_digests], draft.open_reader())
@@ -153,9 +152,7 @@ class Transfer:
                     self._readers[reader] = None
 
     def leave(self, reader: TransferReader) -> None:
-        waiter = self._readers.pop(reader, None)
-        if waiter is not None:
-            _wake(waiter)
+        _wake(self._readers.pop(reader, None))
         if not self._readers and not self.is_over and not self._goes_on_alone():
             self.stop()
 
@@ -175,7 +172,6 @@ class Transfer:
         return replace(self.entry, coverage=self.coverage, identity=identity)
 
     def view(self) -> TransferView:
-        """What people are shown of it."""
         return TransferView(
             name=self.entry.name,
             mount=self.entry.mount,
@@ -267,9 +263,7 @@ class Transfer:
                 complete=True,
                 digests=digests or self.entry.digests,
             )
-            async with self._saving:
-                is_kept = await self._draft.commit(self.entry)
-            if not is_kept:
+            if not await self._keeper.commit(self.entry):
                 log.info("%s was purged while it was fetched; it is not kept", self.entry.name)
         except StoreError as error:
             # The bytes can be read, only their keeping failed: readers go on undisturbed.
@@ -344,18 +338,18 @@ class Transfer:
         if self._digester is not None:
             self._digester.grow(cov.covered_until(self.coverage, 0))
         for reader, waiter in self._readers.items():
-            if waiter is not None and self.readable_until(reader.position) > reader.position:
+            if self.readable_until(reader.position) > reader.position:
                 _wake(waiter)
 
     def _end(self, state: State, error: ForebayError | None = None) -> None:
         """Entry and transfer settle in the same tick, and everybody is told."""
         self.state, self.error = state, error
+        self._keeper.end()
         self._wake_all()
 
     def _wake_all(self) -> None:
         for waiter in self._readers.values():
-            if waiter is not None:
-                _wake(waiter)
+            _wake(waiter)
 
     def _settle_length(self, segment: Segment) -> None:
         """A body of unknown length ends where its framing proved that it ends."""
@@ -397,16 +391,9 @@ class Transfer:
                 checkpointed = self._around.clock()
 
     async def _checkpoint(self) -> None:
-        """Let the index claim what there is; trouble means that it claims less."""
-        async with self._saving:
-            coverage = self.coverage
-            if self.is_over or coverage == self._checkpointed or self.length_bytes is None:
-                return
-            with contextlib.suppress(StoreError):
-                await self._draft.checkpoint(coverage)
-                self._checkpointed = coverage
+        await self._keeper.checkpoint(self.coverage, self.length_bytes)
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
         waiter.set_result(None)

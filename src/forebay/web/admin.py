@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from forebay import __version__
 from forebay.errors import ForebayError
-from forebay.ports import Selection
+from forebay.ports import Scrubbed, Selection
 from forebay.service import Service
 from forebay.views import ObjectView, PurgeResult, Statistics, TransferView
 from forebay.web.log import masked_name, printable
@@ -101,6 +101,7 @@ def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> Fast
     _add_health(app, service, metrics, readiness)
     _add_reading(app, service)
     _add_purge(app, service)
+    _add_scrub(app, service)
     return app
 
 
@@ -133,6 +134,18 @@ def _add_purge(app: FastAPI, service: Service) -> None:
         result = await order.carry_out(service)
         audit(request.client.host if request.client else "", order.words(), result)
         return result
+
+
+def _add_scrub(app: FastAPI, service: Service) -> None:
+    @app.post("/-/scrub", status_code=202, dependencies=_token_documented)
+    async def begin_scrub() -> Scrubbed:
+        """Compare every stored byte with its checksum, behind; a scrub that runs goes on."""
+        return service.begin_scrub()
+
+    @app.get("/-/scrub", dependencies=_token_documented)
+    async def scrubbed() -> Scrubbed:
+        """How far the last scrub has come."""
+        return service.scrubbed() or Scrubbed()
 
 
 def audit(client_host: str, what: str, result: PurgeResult) -> None:

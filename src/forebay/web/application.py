@@ -11,6 +11,7 @@ from forebay.web.admin import Readiness, make_admin
 from forebay.web.asgi import App, Receive, Scope, Send
 from forebay.web.auth import AdminGuard
 from forebay.web.door import Door
+from forebay.web.fastlane import FastLane
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
 
@@ -35,27 +36,50 @@ def make_app(
     even where an earlier one failed. ``landing`` is to be false where a mount has the prefix
     ``/``. ``limits`` here bound request bodies; connections take theirs from the protocol.
     """
-    metrics = Metrics()
-    readiness = Readiness()
-    admin = cast("App", make_admin(service, metrics, readiness))
-    door = Door(
+    return Application(
         service,
-        admin,
-        AdminGuard(token),
-        metrics,
+        token=token,
+        startup=startup,
+        shutdown=shutdown,
         landing=landing,
         limits=limits or DoorLimits(),
     )
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+
+class Application:
+    """What ``make_app`` gives. ``fast_lane`` is for a protocol that knows it, and calls this
+    application with no middleware in between."""
+
+    fast_lane: FastLane | None = None
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        token: str,
+        startup: Sequence[Hook],
+        shutdown: Sequence[Hook],
+        landing: bool,
+        limits: DoorLimits,
+    ) -> None:
+        metrics = Metrics()
+        self._readiness = Readiness()
+        self._startup, self._shutdown = startup, shutdown
+        admin = cast("App", make_admin(service, metrics, self._readiness))
+        guard = AdminGuard(token)
+        self._door = Door(service, admin, guard, metrics, landing=landing, limits=limits)
+        if service.lane is not None:
+            self.fast_lane = FastLane(
+                service.lane, metrics, self._door.is_download, service.note_served
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await door(scope, receive, send)
+            await self._door(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _live(receive, send, startup, shutdown, readiness)
+            await _live(receive, send, self._startup, self._shutdown, self._readiness)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
-
-    return app
 
 
 async def _live(

@@ -268,6 +268,17 @@ class Cycle:
         self._connection.cycle_complete(self)
 
 
+class _Answered:
+    """Stands where a cycle stands after a request that was answered without one."""
+
+    response_complete = disconnected = keep_alive = True
+    more_body = False
+    message_event = asyncio.Event()
+
+
+ANSWERED = _Answered()
+
+
 def _ignore(_: int) -> None:
     """For files that do not want to know how much of them was sent."""
 

@@ -103,23 +103,30 @@ class Door:
             self._metrics.count_response(exchange.status)
             log.write(exchange.line(), exchange.log_level)
 
+    def is_download(self, method: str, target: RawTarget) -> bool:
+        """Whether this is for the service, which then reads its target from the request line."""
+        if not target.absolute:
+            if target.path.startswith(ADMIN_PREFIX) or target.path in HEALTH_PATHS:
+                return False
+            if self._landing and target.path == b"/" and method in ("GET", "HEAD"):
+                return False
+        return method != "PURGE"
+
     async def _route(self, exchange: Exchange, target: RawTarget) -> None:
         method, path = exchange.method, target.path
-        if not target.absolute:
-            if path == FETCH_PATH and method in ("GET", "HEAD"):
-                await self._fetch(exchange)
-                return
-            if path.startswith(ADMIN_PREFIX) or path in HEALTH_PATHS:
-                await self._pass_to_admin(exchange, path)
-                return
-            if self._landing and path == b"/" and method in ("GET", "HEAD"):
-                fields, body = landing_page(exchange.request.fields, exchange.request.scheme)
-                await send_whole(exchange.send, 200, fields, body)
-                return
-        if method == "PURGE":
+        if self.is_download(method, target):
+            await self._download(exchange, None, digests.from_fields(exchange.request.fields))
+        elif target.absolute:
+            await self._purge(exchange)
+        elif path == FETCH_PATH and method in ("GET", "HEAD"):
+            await self._fetch(exchange)
+        elif path.startswith(ADMIN_PREFIX) or path in HEALTH_PATHS:
+            await self._pass_to_admin(exchange, path)
+        elif method == "PURGE":
             await self._purge(exchange)
         else:
-            await self._download(exchange, None, digests.from_fields(exchange.request.fields))
+            fields, body = landing_page(exchange.request.fields, exchange.request.scheme)
+            await send_whole(exchange.send, 200, fields, body)
 
     async def _fetch(self, exchange: Exchange) -> None:
         query = parse_fetch(exchange.request.raw_query)

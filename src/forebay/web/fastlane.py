@@ -1,8 +1,8 @@
 """The door's part of the fast lane: from the octets of a request to the octets of its answer.
 
-A request whose head came in one piece and was answered from here once is known by its octets:
-the same octets are the same request, and need not be parsed again. What is remembered is only
-what was asked; what is answered is looked up each time (``service.lane``).
+A request whose head came in one piece is known again by its octets: the same octets are the same
+request, and need not be parsed twice. What is remembered is only what was asked; what is answered
+is looked up each time (``service.lane``).
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from forebay.model import Fields, Request
-from forebay.service.lane import Answer, Hit, Lane, Question
+from forebay.ports import Reply
+from forebay.service.lane import UNSUITED, Answer, Hit, Lane, Question
 from forebay.web import log
+from forebay.web.asgi import Scope
 from forebay.web.framing import Framing, render_head
+from forebay.web.heads import RawTarget
+from forebay.web.incoming import request_of, target_of
 from forebay.web.metrics import Metrics
 from forebay.web.responses import guarded_fields
 
@@ -23,8 +26,10 @@ REMEMBERED_REQUESTS = 4096
 REMEMBERED_HEAD_BYTES = 1024
 """Longer heads carry cookies or signatures, which hardly come twice."""
 
-_DOORS_OWN = frozenset({"repr-digest"})
-"""Fields that the door reads itself before it asks the service (``web.digests``)."""
+_HEAD_END = b"\r\n\r\n"
+
+_UNSUITED = frozenset(name.encode("ascii") for name in (*UNSUITED, "repr-digest"))
+"""Also what the door reads itself before it asks the service (``web.digests``)."""
 
 
 class Known:
@@ -72,18 +77,18 @@ def lasting_lines(hit: Hit, method: str) -> bytes:
 
 
 class FastLane:
-    """Answers of one application, for its connections with HTTP/1.1 that stay open.
+    """Answers of one application, for requests in HTTP/1.1 after which the connection stays.
 
-    ``is_download`` says of a method and a raw target whether they name something for the
-    service; ``note_served`` counts.
+    ``is_download`` says of a method and a target whether they are for the service;
+    ``note_served`` counts a reply and the bytes of its body.
     """
 
     def __init__(
         self,
         lane: Lane,
         metrics: Metrics,
-        is_download: Callable[[Request], bool],
-        note_served: Callable[[Hit, int], None],
+        is_download: Callable[[str, RawTarget], bool],
+        note_served: Callable[[Reply, int], None],
     ) -> None:
         self._lane = lane
         self._metrics = metrics
@@ -105,11 +110,14 @@ class FastLane:
             if len(self._known) > REMEMBERED_REQUESTS:
                 self._known.popitem(last=False)
 
-    def take_up(self, request: Request) -> Known | None:
+    def take_up(self, scope: Scope) -> Known | None:
         """What is to be known of this request; None if it is never answered here."""
-        if not self._is_download(request) or any(n in _DOORS_OWN for n, _ in request.fields):
+        if any(name in _UNSUITED for name, _ in scope["headers"]):
             return None
-        question = self._lane.take_up(request)
+        target = target_of(scope)
+        if not self._is_download(scope["method"], target):
+            return None
+        question = self._lane.take_up(request_of(scope, target))
         return Known(question) if question is not None else None
 
     def answer(self, known: Known, client_host: str) -> bytes | None:
@@ -126,7 +134,7 @@ class FastLane:
         hit, content = answer.hit, answer.content
         sent_bytes = len(content)
         self._metrics.count_response(hit.reply.status)
-        self._note_served(hit, sent_bytes)
+        self._note_served(hit.reply, sent_bytes)
         if log.is_written():
             log.write(
                 log.AccessLine(
@@ -140,3 +148,50 @@ class FastLane:
                 )
             )
         return head + content
+
+
+class Express:
+    """One connection's use of the fast lane.
+
+    The protocol asks only where nothing is being answered or waits to be written, so that an
+    answer from here never overtakes another.
+    """
+
+    def __init__(self, lane: FastLane, client_host: str) -> None:
+        self._lane = lane
+        self._client_host = client_host
+        self._is_between_requests = True
+        self._piece = b""
+        self._known: Known | None = None
+
+    def answer_octets(self, piece: bytes) -> bytes | None:
+        """The response to these octets, if they are one whole request that is known."""
+        self._known = self._lane.recall(piece) if self._is_between_requests else None
+        if self._known is None:
+            return None
+        return self._lane.answer(self._known, self._client_host)
+
+    def begin(self, piece: bytes) -> None:
+        """These octets are going to be parsed."""
+        self._piece = piece if self._is_between_requests and _is_one_head(piece) else b""
+
+    def answer_parsed(self, scope: Scope) -> bytes | None:
+        """The response to a request without a body whose head has just been parsed."""
+        if self._known is not None:
+            return None  # It was tried a moment ago.
+        known = self._lane.take_up(scope)
+        if known is None:
+            return None
+        if self._piece:
+            self._lane.remember(self._piece, known)
+        return self._lane.answer(known, self._client_host)
+
+    def end(self, *, in_message: bool) -> None:
+        """They have been parsed; ``in_message`` says whether they ended within a request."""
+        self._is_between_requests = not in_message
+        self._known = None
+
+
+def _is_one_head(piece: bytes) -> bool:
+    """Whether these octets, as a whole, can be just one request without a body."""
+    return piece.find(_HEAD_END) == len(piece) - len(_HEAD_END)

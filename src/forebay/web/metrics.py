@@ -21,9 +21,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._responses = Counter(
-            "forebay_http_responses", "Responses by status.", ["status"], registry=self.registry
-        )
+        self._responses: dict[int, int] = {}
         self.clients_left = Counter(
             "forebay_clients_left", "Clients that left before the end.", registry=self.registry
         )
@@ -43,7 +41,8 @@ class Metrics(Collector):
 
     def count_response(self, status: int) -> None:
         """One response head was sent with this status."""
-        self._responses.labels(str(status)).inc()
+        # A plain count, because a labelled counter of the library costs what a hit may cost.
+        self._responses[status] = self._responses.get(status, 0) + 1
 
     def render(self, statistics: Statistics) -> bytes:
         """The exposition text with the service's statistics of this moment."""
@@ -51,7 +50,13 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
     def collect(self) -> Iterable[Metric]:
-        """The service's statistics as metric families (called by the registry)."""
+        """Our counts and the service's statistics as metric families (called by the registry)."""
+        responses = CounterMetricFamily(
+            "forebay_http_responses", "Responses by status.", labels=["status"]
+        )
+        for status, count in sorted(self._responses.items()):
+            responses.add_metric([str(status)], count)
+        yield responses
         statistics = self._statistics
         if statistics is None:
             return

@@ -1,51 +1,23 @@
-"""``ForebayHttpProtocol``: uvicorn's httptools protocol, held to our promises.
+"""``ForebayHttpProtocol``: the connection as it should be (``connection``), and the fast lane.
 
-    uvicorn … --http forebay.web.protocol:ForebayHttpProtocol
+    uvicorn … --http forebay.web.protocol:ForebayHttpProtocol --no-proxy-headers
 
-What it adds: zero-copy sends (``zerocopy``), statuses beyond 599, the request target as it came
-(``asgi.RAW_TARGET``), an absolute deadline for a head, bounds on heads and pipelines, refusal of
-what llhttp lets pass (``heads``), refusals that wait their turn behind running answers, clients
-that stall, half-close or vanish, and no Date or Server of the server's own.
-
-How a client leaves. A reset is the end. The end of the client's stream may be ``close`` or
-``shutdown(SHUT_WR)``, which only a byte of ours tells apart: a response that is moving goes on
-(if nobody is there, a reset comes at once), one that has nothing to send yet waits
-``half_close_seconds`` and is then given up. Under TLS the end of the stream ends it all.
+A small hit is written from within ``data_received``, without a task or a cycle, and where the
+request's octets are known without being parsed. That is so only where the protocol calls our
+application itself: with a middleware in between, as uvicorn's for proxies is unless switched
+off, every request goes the ordinary way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import socket
-import struct
-import urllib.parse
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
-import httptools
-
-from forebay.web import heads, zerocopy
-from forebay.web.asgi import RAW_TARGET, ZERO_COPY, App, Receive, Scope, Send, send_problem
-from forebay.web.cycle import Cycle
-from forebay.web.heads import Refusal
+from forebay.web.asgi import Scope
+from forebay.web.connection import ClientConnection
+from forebay.web.cycle import ANSWERED
+from forebay.web.fastlane import Express
 from forebay.web.limits import DoorLimits
-from forebay.web.problems import Problem
-from forebay.web.stall import StallWatch
-from forebay.web.uvicorn_surface import HttpToolsProtocol
-from forebay.web.zerocopy import FileSend
-
-logger = logging.getLogger("forebay.web")
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class RefusedError(Exception):
-    """Carries a refusal out of a parser callback."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
 
 
 def protocol_with(limits: DoorLimits) -> type[ForebayHttpProtocol]:
@@ -53,334 +25,72 @@ def protocol_with(limits: DoorLimits) -> type[ForebayHttpProtocol]:
     return type("ForebayHttpProtocol", (ForebayHttpProtocol,), {"limits": limits})
 
 
-class ForebayHttpProtocol(HttpToolsProtocol):
-    """One client connection. uvicorn makes it and calls it as any ``asyncio.Protocol``."""
-
-    limits: ClassVar[DoorLimits] = DoorLimits()
-    socket_fileno: int = -1
+class ForebayHttpProtocol(ClientConnection):
+    """One client connection, with the fast lane where the application has one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.ws_protocol_class = None
-        self._running: Cycle | None = None
-        self._sender: FileSend | None = None
-        self._stall: StallWatch | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._grace: asyncio.TimerHandle | None = None
-        self._in_head = False
-        self._head_bytes = 0
-        self._unparsed_bytes = 0
-        self._refusal: Refusal | None = None
-        self._deaf = False
-        self._half_closed = False
-        self._written_bytes = 0
-
-    # The connection comes and goes.
+        self._express: Express | None = None
+        self._answered_time = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Nothing held back: "resumed" then means "empty", and a slow reader costs one piece.
-        transport.set_write_buffer_limits(high=0)
-        sock = transport.get_extra_info("socket")
-        self.socket_fileno = sock.fileno() if sock is not None else -1
-        self._stall = StallWatch(
-            self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled
-        )
-        self._arm_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._deaf = True
-        for timer in (self._deadline, self._grace):
-            if timer is not None:
-                timer.cancel()
-        if self._stall is not None:
-            self._stall.stop()
-        self._unset_keepalive_if_required()
-        self._abandon_all()
-        super().connection_lost(exc)
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the way to a half-closed client open while an answer is on it."""
-        if self._running is None or self.scheme == "https" or self.transport.is_closing():
-            return False
-        if self._half_closed:
-            return True
-        if self.cycle.more_body:  # A request that will never be whole.
-            self._abandon_all()
-            return False
-        self.cycle.keep_alive = False
-        self._half_closed = True
-        self._grace = self.loop.call_later(
-            self.limits.half_close_seconds, self._half_close_over, self._written_bytes
-        )
-        return True
-
-    def _half_close_over(self, written_before: int) -> None:
-        if self._written_bytes == written_before and not self._waiting():
-            self._abandon_all()
-            self.transport.abort()
-            return
-        self._grace = self.loop.call_later(
-            self.limits.half_close_seconds, self._half_close_over, self._written_bytes
-        )
-
-    def _abandon_all(self) -> None:
-        if self._running is not None:
-            self._running.abandon()
-        for cycle, _ in self.pipeline:
-            cycle.abandon()  # type: ignore[attr-defined]  # what is queued here is ours
-        self.pipeline.clear()
-
-    def shutdown(self) -> None:
-        """Finish the answer that is running, then close; close at once when idle."""
-        if self._running is None:
-            self.transport.close()
-        else:
-            self._running.keep_alive = False
-
-    # Octets come in.
+        fast_lane = getattr(self.app, "fast_lane", None)
+        # Where a limit is set, every answer counts and is for the ordinary way to refuse.
+        if fast_lane is not None and self.limit_concurrency is None:
+            self._express = Express(fast_lane, self.client[0] if self.client else "")
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
-        if self._deaf:
+        express = self._express
+        if express is None:
+            super().data_received(data)
             return
-        self._unparsed_bytes += len(data)
-        try:
-            self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(self._refusal or Refusal(400, "This is not a request HTTP/1.1 knows."))
+        if self._is_idle() and self._write_at_once(express.answer_octets(data)):
             return
-        if self._in_head and self._unparsed_bytes > self.limits.max_head_bytes:
-            self._refuse(Refusal(431, "The request head is too long."))
-        elif self._running is None and self._deadline is None:
-            self._arm_deadline()
+        express.begin(data)
+        super().data_received(data)
+        express.end(in_message=self._in_message(data))
 
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as pause:
-                # An offer to switch protocols is declined by going on as before (RFC 9110 §7.8).
-                data = data[pause.args[0] :]
-            else:
-                return
+    def _answer_at_once(self) -> bool:
+        if self._express is None or not self._is_idle():
+            return False
+        return self._write_at_once(self._express.answer_parsed(cast("Scope", self.scope)))
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-        self._head_bytes = 0
-        self._unparsed_bytes = 0
-        self._arm_deadline()
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > self.limits.max_target_bytes:
-            self._raise(Refusal(414, "The request target is too long."))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # Trailers (RFC 9110 §6.5.1): never to be merged into the fields.
-        super().on_header(name, value)
-        self._head_bytes += len(name) + len(value) + 4
-        if (
-            len(self.headers) > self.limits.max_fields
-            or self._head_bytes + len(self.url) > self.limits.max_head_bytes
-        ):
-            self._raise(Refusal(431, "The request has too many or too long header fields."))
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._unparsed_bytes = 0
-        self._disarm_deadline()
-        version = self.parser.get_http_version()
-        method = self.parser.get_method().decode("ascii")
-        refusal = heads.check_head(version, method, self.url, self.headers)
-        if refusal is not None:
-            self._raise(refusal)
-        if len(self.pipeline) >= self.limits.max_pipelined:
-            self.drop(reset=True)
-            self._raise(Refusal(400, "Too many requests wait on this connection."))
-        self._fill_scope(method, version)
-        self.cycle = Cycle(  # type: ignore[assignment]  # ours has the same face
-            self,
-            cast("Scope", self.scope),
-            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
-            expects_continue=self.expect_100_continue and version == "1.1",
+    def _is_idle(self) -> bool:
+        """Whether an answer that is given now overtakes nothing and is taken by the client."""
+        return (
+            self._running is None
+            and not (self.pipeline or self._deaf or self._half_closed)
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
         )
-        self._enqueue(cast("Cycle", self.cycle), self._application())
 
-    def _fill_scope(self, method: str, version: str) -> None:
-        target = heads.split_target(self.url)
-        scope = cast("Scope", self.scope)
-        scope["asgi"] = {"version": self.asgi_version, "spec_version": "2.4"}
-        scope["method"] = method
-        scope["http_version"] = version
-        scope["path"] = self.root_path + urllib.parse.unquote(target.path.decode("ascii"))
-        scope["raw_path"] = self.root_path.encode("ascii") + target.path
-        scope["query_string"] = target.query or b""
-        scope[RAW_TARGET] = self.url
-        if self.scheme == "http" and self.socket_fileno >= 0 and zerocopy.available():
-            scope["extensions"] = {ZERO_COPY: {}}
-
-    def _application(self) -> App:
-        """The application for the next request; the fast lane of small hits will stand here."""
-        limit = self.limit_concurrency
-        if limit is not None and max(len(self.connections), len(self.tasks)) >= limit:
-            return _refusal_app(Refusal(503, "As many requests as are allowed run already."))
-        return cast("App", self.app)
-
-    def _enqueue(self, cycle: Cycle, app: App) -> None:
-        if self._running is None:
-            self._start_asgi_task(cycle, app)
-            return
-        self.pipeline.appendleft((cycle, app))  # type: ignore[arg-type]
-        if self._has_enough():
-            self.flow.pause_reading()
-
-    def _has_enough(self) -> bool:
-        """Whether no more requests are read for now. Not at the first that waits, as uvicorn has
-        it: a client's leaving is noticed only while reading."""
-        return len(self.pipeline) >= self.limits.max_pipelined // 4
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    # Refusals and deadlines.
-
-    def _raise(self, refusal: Refusal) -> None:
-        self._refusal = refusal
-        raise RefusedError(refusal)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request, in its turn, and close; hear nothing more."""
-        self._deaf = True
-        self._in_head = False
+    def _write_at_once(self, response: bytes | None) -> bool:
+        """Write a whole response, if there is one, and rest until the next request."""
+        if response is None:
+            return False
+        self.cycle = ANSWERED  # type: ignore[assignment]  # has what is read of a cycle that is over
         self._disarm_deadline()
-        if self.transport.is_closing():
-            return
-        broken = cast("Cycle | None", self.cycle)
-        if broken is not None and broken.more_body and not broken.response_complete:
-            if broken.response_started:
-                self.drop(reset=True)
-                return
-            self._withdraw(broken)
-        scope: Scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": []}
-        answer = Cycle(self, scope, keep_alive=False, expects_continue=False)
-        self.cycle = answer  # type: ignore[assignment]
-        self._enqueue(answer, _refusal_app(refusal))
-
-    def _withdraw(self, broken: Cycle) -> None:
-        """Take back a request whose body turned out to be no HTTP, before it is answered."""
-        broken.abandon()
-        waiting = [item for item in self.pipeline if cast("object", item[0]) is not broken]
-        self.pipeline.clear()
-        self.pipeline.extend(waiting)
-        if self._running is broken:
-            self._running = None
-
-    def _arm_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self.limits.head_seconds, self._head_overdue)
-
-    def _disarm_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _head_overdue(self) -> None:
-        self._deadline = None
-        if self._running is not None:
-            # The rest of a pipelined head may be waiting because *we* stopped reading.
-            self._arm_deadline()
-        elif self._in_head:
-            self._refuse(Refusal(408, "The request head did not come in time."))
-        elif not self.transport.is_closing():
-            self.transport.close()
-
-    # Octets go out: the face towards ``Cycle``.
-
-    def write(self, data: bytes) -> None:
-        """Give octets to the transport, and look out for a client that does not take them."""
-        self._written_bytes += len(data)
-        self.transport.write(data)
-        if self.transport.get_write_buffer_size() and self._stall is not None:
-            self._stall.arm()
-
-    async def drained(self) -> None:
-        """Wait until the transport's buffer is empty, or the connection is lost."""
-        while not self.transport.is_closing() and self.transport.get_write_buffer_size():
-            await self.flow.drain()
-            if not self.flow.write_paused and self.transport.get_write_buffer_size():
-                await asyncio.sleep(0)  # Not paused yet: never spin without letting it run.
-
-    def watch(self, sender: FileSend | None) -> None:
-        """A sender is at work (or, with None, has finished)."""
-        if self._sender is not None:
-            self._written_bytes += 1  # Word of progress for a half-closed client.
-        self._sender = sender
-        if sender is not None and self._stall is not None:
-            self._stall.arm()
-
-    def resume_reading(self) -> None:
-        """Listen again, unless enough requests wait already."""
-        if not self._has_enough() and not self._half_closed:
-            self.flow.resume_reading()
-
-    def cycle_complete(self, cycle: Cycle) -> None:
-        """Go on with the next request, or close."""
-        self._running = None
-        if cycle.keep_alive and not self.transport.is_closing():
-            self.on_response_complete()
-            return
+        self.write(response)
         self.server_state.total_requests += 1
-        self._close_gently(linger=cycle.more_body)
+        self._answered_time = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+        return True
 
-    def drop(self, *, reset: bool) -> None:
-        """End the connection so that an unfinished body is seen to be unfinished."""
-        self._deaf = True
-        if reset:
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self.transport.abort()
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless an answer was given at once since the timer was set: moving a timer for
+        each of those would cost more than looking at the clock."""
+        left_seconds = self._answered_time + self.timeout_keep_alive - self.loop.time()
+        if left_seconds > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                left_seconds, self.timeout_keep_alive_handler
+            )
         else:
-            self.transport.close()
+            super().timeout_keep_alive_handler()
 
-    def _close_gently(self, *, linger: bool) -> None:
-        """Close; where the client may still be sending, first let it read our answer."""
-        if not linger or self.transport.is_closing() or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self._deaf = True
-        if self._grace is not None:
-            self._grace.cancel()
-        self.transport.write_eof()
-        self.flow.resume_reading()
-        self._grace = self.loop.call_later(self.limits.linger_seconds, self.transport.abort)
-
-    # A client that accepts nothing.
-
-    def _waiting(self) -> int:
-        """Bytes that wait for the client outside the kernel."""
-        held = self.transport.get_write_buffer_size()
-        return held + (self._sender.left_bytes if self._sender is not None else 0)
-
-    def _stalled(self) -> None:
-        logger.info("a client accepted no byte for too long and was dropped")
-        self._abandon_all()
-        self.transport.abort()
-
-
-def _refusal_app(refusal: Refusal) -> App:
-    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-        fields = [("connection", "close")]
-        if refusal.status == 405:
-            fields.append(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE"))
-        elif refusal.status == 503:
-            fields.append(("retry-after", "1"))
-        problem = Problem(refusal.status, "request-refused", refusal.detail, tuple(fields))
-        await send_problem(send, problem)
-
-    return refuse
+    def _in_message(self, data: bytes) -> bool:
+        """Whether what follows these octets, the last that were parsed, belongs to a request
+        that has begun, as far as their end can tell: true where in doubt."""
+        broken_off = self._in_head or (self.cycle is not None and self.cycle.more_body)
+        return broken_off or not data.endswith(b"\r\n\r\n")

@@ -37,6 +37,7 @@ PROTOCOL_METHODS = (
     "on_message_complete",
     "on_response_complete",
     "shutdown",
+    "timeout_keep_alive_handler",
     "_start_asgi_task",
     "_unset_keepalive_if_required",
 )

@@ -1,0 +1,125 @@
+"""Workloads of clients that are slow or leave, and of a cache that is started anew."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from urllib.parse import urlsplit
+
+from bench.load import Load, run
+from bench.servers import MIB, Server
+from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_SETTLE_SECONDS = 3.0
+_SMALL_BUFFER_BYTES = 16 * 1024
+
+
+def slow_reader(stage: Stage) -> Iterator[Case]:
+    """One fast client of a hot object while 64 others have asked for it and hardly read."""
+
+    def beside(cache: Server) -> Sample:
+        url = stage.url(cache, "origin", "large")
+        with _holding(url, 64):
+            return measure(cache, Load(url, 1, stage.seconds), gib_per_second)
+
+    _warm(stage, "large")
+    targets = {cache.name: partial(beside, cache) for cache in stage.caches}
+    yield Case("slow-reader, 1 fast beside 64 slow", "GiB/s", targets, "nginx")
+
+
+def memory(stage: Stage) -> Iterator[Case]:
+    """What a reader of a hot large object costs in memory while it reads slowly."""
+    readers = 100 if stage.quick else 1000
+
+    def grow(cache: Server) -> Sample:
+        before = cache.anonymous_bytes()
+        with _holding(stage.url(cache, "origin", "large"), readers):
+            time.sleep(0.5)
+            grown = cache.anonymous_bytes() - before
+        return Sample(max(grown, 1024) / 1024 / readers, 0.5, 0, notes={"in all, MiB": grown / MIB})
+
+    _warm(stage, "large")
+    targets = {cache.name: partial(grow, cache) for cache in stage.caches}
+    yield Case(
+        f"memory, {readers} slow readers", "KiB a reader", targets, "nginx", more_is_better=False
+    )
+
+
+def abort(stage: Stage) -> Iterator[Case]:
+    """What is still open 3 s after 200 clients of one hot and one cold object have left."""
+
+    def leave(cache: Server) -> Sample:
+        before = cache.descriptors()
+        urls = (
+            stage.url(cache, "origin", "large"),
+            stage.url(cache, "origin", f"large?{fresh_key()}"),
+        )
+        for url in urls:
+            with _holding(url, 100):
+                pass
+        time.sleep(_SETTLE_SECONDS)
+        left = cache.descriptors() - before
+        return Sample(max(left, 0), _SETTLE_SECONDS, 0)
+
+    _warm(stage, "large")
+    targets = {cache.name: partial(leave, cache) for cache in stage.caches}
+    yield Case("abort, 200 clients", "descriptors", targets, "nginx", more_is_better=False)
+
+
+def restart(stage: Stage) -> Iterator[Case]:
+    """From the start of the process to the first hit of what was stored before."""
+
+    def again(cache: Server) -> Sample:
+        url = stage.url(cache, "origin", "small")
+        run(Load(url))
+        time.sleep(1.2)  # what is written down once a second has been
+        cache.program.stop()
+        begin = time.perf_counter()
+        cache.program.start()
+        while time.perf_counter() < begin + 30:
+            with contextlib.suppress(OSError, urllib.error.URLError):
+                urllib.request.urlopen(url, timeout=5).read()
+                break
+            time.sleep(0.002)
+        seconds = time.perf_counter() - begin
+        return Sample(1000 * seconds, seconds, 0)
+
+    targets = {cache.name: partial(again, cache) for cache in stage.caches}
+    yield Case("restart, to the first answer", "ms", targets, "nginx", more_is_better=False)
+
+
+HARDSHIPS = {"slow-reader": slow_reader, "memory": memory, "abort": abort, "restart": restart}
+
+
+def _warm(stage: Stage, path: str) -> None:
+    for cache in stage.caches:
+        run(Load(stage.url(cache, "origin", path)))
+
+
+@contextlib.contextmanager
+def _holding(url: str, count: int) -> Iterator[None]:
+    """So many clients that have asked, have read a little and then nothing; they end by resets."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    request = f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            client.settimeout(30)
+            client.connect((parts.hostname, parts.port or 80))
+            client.sendall(request)
+            clients.append(client)
+        for client in clients:
+            client.recv(_SMALL_BUFFER_BYTES)
+        yield

@@ -1,0 +1,116 @@
+"""``forebay doctor``: is the service there, do its mounts answer, does it do what it is for.
+
+Each check is one line, ``ok`` or what is wrong and what to do. Nothing is asked of the world but
+what the mounts' upstreams are for, and with ``--url`` that one file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+
+from forebay.cli.common import ConfigOption, ServerOption, server_url, settings_or_fail
+from forebay.cli.env import place_of
+from forebay.cli.remote import Remote, RemoteError
+from forebay.model import Mount
+from forebay.presets import preset_settings
+
+_TIMEOUT_SECONDS = 20.0
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+class Finding(NamedTuple):
+    """The outcome of one check, in words."""
+
+    good: bool
+    text: str
+
+
+def examine(remote: Remote, mounts: Sequence[Mount], url: str | None) -> Iterator[Finding]:
+    """The findings, one check after the other; nothing follows where there is no service."""
+    try:
+        with remote.open(f"{remote.base_url}/readyz", timeout_seconds=_TIMEOUT_SECONDS) as answer:
+            yield _readiness(remote.base_url, answer.read(4096))
+    except RemoteError as error:
+        yield Finding(False, str(error))
+        if error.status is None:
+            return
+    for mount in mounts:
+        if mount.upstreams and not mount.hosts:
+            yield _mount_answers(remote, mount)
+    if url is not None:
+        yield from _file_is_cached(remote, f"{remote.base_url}/{url}")
+
+
+def _readiness(base_url: str, body: bytes) -> Finding:
+    """What ``/readyz`` says: 200 with trouble named where the disk refuses work."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = None
+    status = said.get("status") if isinstance(said, dict) else None
+    if status not in {None, "ok", "ready"}:
+        return Finding(False, f"{base_url} answers, and says that it is {status}: see /readyz.")
+    return Finding(True, f"{base_url} answers.")
+
+
+def _mount_answers(remote: Remote, mount: Mount) -> Finding:
+    """Any answer of the upstream's own will do: many have nothing at their root."""
+    where = place_of(mount, remote.base_url).url + "/"
+    try:
+        with remote.open(where, timeout_seconds=_TIMEOUT_SECONDS):
+            return Finding(True, f"mount {mount.name}: {where} answers.")
+    except RemoteError as error:
+        if error.status is not None and error.status < 500:
+            return Finding(True, f"mount {mount.name}: {where} answers ({error.status}).")
+        return Finding(False, f"mount {mount.name}: {where}: {error}")
+
+
+def _file_is_cached(remote: Remote, address: str) -> Iterator[Finding]:
+    """A range works, and what is fetched twice comes from the cache the second time."""
+    try:
+        with remote.open(address, {"Range": "bytes=0-0"}, timeout_seconds=_TIMEOUT_SECONDS) as part:
+            works = part.status == 206 and len(part.read(2)) == 1
+        yield Finding(works, "a range is answered with 206." if works else _no_range(part.status))
+        lengths: list[int] = []
+        told = ""
+        for _ in range(2):
+            with remote.open(address, timeout_seconds=_TIMEOUT_SECONDS) as whole:
+                lengths.append(len(whole.read(_MAX_BYTES)))
+                told = whole.headers.get("Cache-Status", "")
+    except RemoteError as error:
+        yield Finding(False, f"{address}: {error}")
+        return
+    hit = "forebay; hit" in told and lengths[0] == lengths[1]
+    yield Finding(
+        hit,
+        f"a second fetch is a hit ({lengths[1]} bytes)."
+        if hit
+        else f"a second fetch is no hit; Cache-Status says: {told or 'nothing'}",
+    )
+
+
+def _no_range(status: int) -> str:
+    return f"a range is answered with {status}: the upstream's file has no ranges, or is empty."
+
+
+def doctor(
+    config: ConfigOption = None,
+    server: ServerOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="A file to fetch twice, as https://host/path."),
+    ] = None,
+) -> None:
+    """Check that Forebay is there, that its mounts answer, and that it caches."""
+    settings = settings_or_fail(config)
+    remote = Remote(server_url(settings, server))
+    wrong = 0
+    for finding in examine(remote, settings.mount_table(preset_settings()), url):
+        typer.echo(f"{'ok   ' if finding.good else 'FAIL '}{finding.text}")
+        wrong += not finding.good
+    if wrong:
+        raise typer.Exit(1)

@@ -1,0 +1,233 @@
+"""``forebay env``: what to set so that a client goes through the running configuration.
+
+Everything is printed as it is to be typed or written, comments with ``#``, nothing is changed.
+The lines for each client are functions of the address and of the mounts with its preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+import typer
+
+from forebay.cli.common import ConfigOption, ServerOption, fail, server_url, settings_or_fail
+from forebay.model import Mount
+from forebay.presets import preset_settings
+
+
+class Place(NamedTuple):
+    """A mount as its clients reach it: ``url`` without a slash at its end."""
+
+    mount: Mount
+    url: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def host(self) -> str:
+        """The host alone, as clients' lists of trusted hosts have it."""
+        return urlsplit(self.url).hostname or ""
+
+
+Lines = Sequence[str]
+
+
+def pip(place: Place) -> Lines:
+    """Pip's own configuration; a plain http host that is not this machine must be trusted."""
+    lines = [f"pip config set global.index-url {simple(place)}"]
+    if place.host not in {"127.0.0.1", "::1", "localhost"}:
+        lines.append(f"pip config set global.trusted-host {place.host}")
+    return lines
+
+
+def uv(place: Place) -> Lines:
+    """Uv takes plain http without being told to."""
+    return [f"export UV_DEFAULT_INDEX={simple(place)}"]
+
+
+def simple(place: Place) -> str:
+    """The simple index of a mount whose upstream may or may not end there itself."""
+    ends = place.mount.upstreams[0].endswith("/simple/")
+    return place.url + ("/" if ends else "/simple/")
+
+
+def npm(place: Place) -> Lines:
+    """npm; pnpm and yarn only where the mount rewrites links."""
+    lines = [f"npm config set registry {place.url}/"]
+    if place.mount.rewrite_links:
+        lines += [
+            f"pnpm config set registry {place.url}/",
+            f"export YARN_NPM_REGISTRY_SERVER={place.url}",
+        ]
+    else:
+        lines.append("# pnpm and yarn need rewrite_links = true on a mount of their own.")
+    return lines
+
+
+def apt(place: Place) -> Lines:
+    """A line for sources.list."""
+    return [
+        "# in sources.list, in place of the repository's own address:",
+        f"deb {place.url}/ SUITE COMPONENT",
+    ]
+
+
+def apt_proxy(base_url: str) -> Lines:
+    """All sources with http addresses at once; no mount is needed."""
+    return [
+        "# or for every source with an http:// address, without a mount:",
+        f"echo 'Acquire::http::Proxy \"{base_url}\";' > /etc/apt/apt.conf.d/01forebay",
+    ]
+
+
+def hf(place: Place) -> Lines:
+    """huggingface_hub and all that is built on it."""
+    return [f"export HF_ENDPOINT={place.url}"]
+
+
+def docker(place: Place) -> Lines:
+    """containerd, podman, skopeo and Docker: each has a way of its own."""
+    name = place.mount.prefix.strip("/").removeprefix("v2").strip("/")
+    upstream = urlsplit(place.mount.upstreams[0]).netloc
+    below = f"{place.authority}/{name}".rstrip("/")
+    lines = [
+        "# podman, skopeo, buildah, in /etc/containers/registries.conf.d/forebay.conf; location is",
+        "# what the names of images begin with:",
+        "[[registry]]",
+        f'location = "{upstream}"',
+        "[[registry.mirror]]",
+        f'location = "{below}"',
+        "insecure = true",
+        "# containerd, in hosts.toml of that registry:",
+        f'[host."{place.url}"]',
+        'capabilities = ["pull", "resolve"]',
+        "override_path = true",
+    ]
+    if name:
+        lines += [f"# Docker: docker pull {below}/REPOSITORY, with {place.authority} in"]
+        lines += [
+            '# "insecure-registries"; to mirror its own hub it needs a mount with prefix "/v2/".'
+        ]
+    else:
+        lines += [
+            "# Docker, in /etc/docker/daemon.json:",
+            f'{{"registry-mirrors": ["{_root(place)}"]}}',
+        ]
+    return lines
+
+
+def _root(place: Place) -> str:
+    return f"http://{place.authority}"
+
+
+def git_lfs(place: Place) -> Lines:
+    """Clones and objects of every repository below the mount."""
+    upstream = place.mount.upstreams[0]
+    return [f"git config --global url.{place.url}/.insteadOf {upstream}"]
+
+
+def go(place: Place) -> Lines:
+    """The checksum database is asked through the same mount."""
+    return [f"export GOPROXY={place.url},direct"]
+
+
+def cargo(place: Place) -> Lines:
+    """Cargo's own configuration."""
+    return [
+        "# in ~/.cargo/config.toml:",
+        "[source.crates-io]",
+        'replace-with = "forebay"',
+        "[source.forebay]",
+        f'registry = "sparse+{place.url}/"',
+    ]
+
+
+def maven(place: Place) -> Lines:
+    """One mirror for every repository."""
+    return [
+        "<!-- in ~/.m2/settings.xml: -->",
+        "<mirrors><mirror><id>forebay</id><mirrorOf>*</mirrorOf>",
+        f"<url>{place.url}/</url></mirror></mirrors>",
+    ]
+
+
+def conda(place: Place) -> Lines:
+    """Channels by name."""
+    return [f"conda config --set channel_alias {place.url}"]
+
+
+CLIENTS: Mapping[str, tuple[str, Callable[[Place], Lines]]] = {
+    "pip": ("pypi", pip),
+    "uv": ("pypi", uv),
+    "npm": ("npm", npm),
+    "apt": ("apt", apt),
+    "hf": ("huggingface", hf),
+    "docker": ("oci", docker),
+    "git-lfs": ("git-lfs", git_lfs),
+    "go": ("go", go),
+    "cargo": ("cargo", cargo),
+    "maven": ("maven", maven),
+    "conda": ("conda", conda),
+}
+"""For each client the preset that its mount has, and its lines."""
+
+
+def curl_lines(base_url: str) -> Lines:
+    """Any URL: in the path, or by the proxy variable where it is http."""
+    return [
+        f"curl -C - -LO {base_url}/https://HOST/PATH",
+        "# or for every http:// address:",
+        f"export http_proxy={base_url}",
+    ]
+
+
+def lines_for(client: str, base_url: str, mounts: Sequence[Mount]) -> list[str]:
+    """What to set for a client. Raises ``LookupError`` with a sentence where no mount suits it."""
+    if client == "curl":
+        return list(curl_lines(base_url))
+    if client not in CLIENTS:
+        raise LookupError(f"{client!r} is not known; these are: {', '.join([*CLIENTS, 'curl'])}.")
+    preset, write = CLIENTS[client]
+    lines: list[str] = []
+    for mount in mounts:
+        if mount.preset == preset and mount.upstreams:
+            place = place_of(mount, base_url)
+            lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place)]
+    if client == "apt":
+        lines += apt_proxy(base_url)
+    if not lines:
+        raise LookupError(
+            f'No mount has preset = "{preset}". Add one to the config file:\n\n'
+            f'[[mounts]]\nname = "{client}"\npreset = "{preset}"\n'
+            'upstream = "https://THE-REGISTRY/"'
+        )
+    return lines
+
+
+def place_of(mount: Mount, base_url: str) -> Place:
+    """Where clients reach the mount: at a host of its own, if it has one."""
+    parts = urlsplit(base_url)
+    if mount.hosts:
+        port = f":{parts.port}" if parts.port else ""
+        return Place(mount, f"{parts.scheme}://{mount.hosts[0]}{port}")
+    return Place(mount, base_url + mount.prefix.rstrip("/"))
+
+
+def env(
+    client: Annotated[str, typer.Argument(help=f"One of {', '.join([*CLIENTS, 'curl'])}.")],
+    config: ConfigOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Print what to set so that a client goes through Forebay."""
+    settings = settings_or_fail(config)
+    mounts = settings.mount_table(preset_settings())
+    try:
+        lines = lines_for(client, server_url(settings, server), mounts)
+    except LookupError as missing:
+        fail(str(missing.args[0]))
+    typer.echo("\n".join(lines))

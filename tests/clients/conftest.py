@@ -1,0 +1,57 @@
+"""Real programs against a real service; what this machine does not have is skipped, and said."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.origin import Origin
+from tests.live.running import Running, running
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a program said and how it ended."""
+
+    status: int
+    output: str
+
+
+async def run(*command: str, cwd: Path, timeout_seconds: float = 60.0, **environment: str) -> Ran:
+    """Run a program with a clean environment; skips the test where the machine lacks it."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed here")
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "LC_ALL": "C.UTF-8", **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), timeout_seconds)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Ran(process.returncode, output.decode(errors="replace"))
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as server:
+        yield server
+
+
+@pytest.fixture
+async def service(tmp_path: Path, origin: Origin) -> AsyncIterator[Running]:
+    async with running(tmp_path / "cache", origin) as made:
+        yield made

@@ -1,0 +1,95 @@
+"""``forebay serve`` as a real process: to be killed, stopped, or run with several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.fakes.origin import Origin
+from tests.live.running import TOKEN, Running
+
+PROGRAM = Path(sys.executable).with_name("forebay")
+_ADDRESS = re.compile(r"listens on http://127\.0\.0\.1:(\d+)")
+
+
+class Child(Running):
+    """A service in a process of its own; everything that can be asked of ``Running`` works."""
+
+    def __init__(
+        self, process: subprocess.Popen[str], port: int, origin: Origin, cache: Path
+    ) -> None:
+        super().__init__(port, origin, cache)
+        self.process = process
+
+    async def kill(self) -> None:
+        """``kill -9``, and wait until the process is gone."""
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait)
+
+    async def end(self, timeout_seconds: float = 15.0) -> int:
+        """SIGTERM, and the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self.process.wait, timeout_seconds)
+
+
+@contextlib.asynccontextmanager
+async def child(
+    cache: Path, origin: Origin, *arguments: str, config: Path | None = None
+) -> AsyncIterator[Child]:
+    """Start ``forebay serve`` on a free port; kill whatever of it is left at the end."""
+    command = [str(PROGRAM), "serve", "--port", "0", "--cache-dir", str(cache), *arguments]
+    if config is not None:
+        command += ["--config", str(config)]
+    environment = {
+        **os.environ,
+        "FOREBAY_ADMIN__TOKEN": TOKEN,
+        "FOREBAY_CACHE__MIN_FREE": "0",
+        "FOREBAY_UPSTREAM__ALLOW_NETWORKS": '["127.0.0.0/8"]',
+        "FOREBAY_UPSTREAM__ALLOW_PORTS": f"[{origin.port}]",
+        "FOREBAY_SERVER__STOP_TIMEOUT": "5s",
+    }
+    process = await asyncio.to_thread(_start, command, environment)
+    try:
+        port = await asyncio.to_thread(_port_of, process)
+        service = Child(process, port, origin, cache)
+        yield service
+        for download in service.downloads:
+            download.leave()
+    finally:
+        await asyncio.to_thread(_finish, process)
+
+
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    for line in process.stdout:
+        match = _ADDRESS.search(line)
+        if match is not None:
+            return int(match[1])
+    raise AssertionError(f"it ended with {process.wait()} before it listened")
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    """End the process and, by its session, its workers."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()

@@ -1,0 +1,127 @@
+"""Purging over real sockets: by every order, by the PURGE method, with and without a token."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.origin import Origin
+from tests.live.running import TOKEN, Running, running
+
+BODY = random.Random(11).randbytes(1_500_000)
+MAX_AGE = ("cache-control", "max-age=600")
+BEARER = f"Authorization: Bearer {TOKEN}"
+
+
+@pytest.fixture
+async def service(tmp_path: Path, origin: Origin, no_leaks: None) -> AsyncIterator[Running]:
+    mounts = [{"name": "deb", "upstream": origin.url("/debian/")}]
+    async with running(tmp_path / "cache", origin, mounts=mounts) as made:
+        yield made
+
+
+def orders(origin: Origin) -> dict[str, dict[str, Any]]:
+    return {
+        "url": {"url": origin.url("/debian/f")},
+        "prefix": {"prefix": origin.url("/deb")},
+        "mount": {"mount": "deb"},
+        "all": {"all": True},
+    }
+
+
+async def objects(service: Running) -> list[str]:
+    return [view["name"] for view in (await service.admin("/-/objects")).json()["objects"]]
+
+
+@pytest.mark.parametrize("kind", ["url", "prefix", "mount", "all"])
+async def test_a_purge_during_a_download_is_not_undone_and_cuts_nobody(
+    service: Running, origin: Origin, kind: str
+) -> None:
+    resource = origin.add("/debian/f", body=BODY, etag='"one"', stall_at=500_000, headers=[MAX_AGE])
+    reader = await service.start("/deb/f")
+    await reader.read_until(400_000)
+    answer = await service.admin("/-/purge", orders(origin)[kind])
+    assert (answer.status, answer.json()["objects"]) == (200, 1)
+    assert await objects(service) == []
+    origin.add("/debian/f", body=BODY[::-1], etag='"two"', headers=[MAX_AGE])
+    new = await service.get("/deb/f")
+    assert new.body == BODY[::-1], "who comes after the purge gets what is there now"
+    resource.go_on.set()
+    assert await reader.read_until(len(BODY)) == BODY
+    hit = await service.get("/deb/f")
+    assert (hit.body, "hit" in hit.cache_status) == (BODY[::-1], True)
+
+
+@pytest.mark.parametrize("kind", ["url", "prefix", "mount", "all"])
+async def test_a_dry_run_counts_objects_and_bytes_and_removes_nothing(
+    service: Running, origin: Origin, kind: str
+) -> None:
+    origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
+    await service.get("/deb/f")
+    order = orders(origin)[kind]
+    dry = (await service.admin("/-/purge", {**order, "dry_run": True})).json()
+    assert (dry["objects"], dry["dry_run"]) == (1, True)
+    assert len(BODY) <= dry["size_bytes"] < len(BODY) + 65_536
+    assert len(await objects(service)) == 1
+    done = (await service.admin("/-/purge", order)).json()
+    assert done == {**dry, "dry_run": False}
+    assert await objects(service) == []
+
+
+async def test_a_purge_takes_what_it_names_and_nothing_else(
+    service: Running, origin: Origin
+) -> None:
+    for path in ("/debian/f", "/debian/g", "/other"):
+        origin.add(path, body=BODY, etag='"one"', headers=[MAX_AGE])
+        await service.fetch(path)
+    await service.get("/deb/f")
+    assert (await service.admin("/-/purge", {"mount": "deb"})).json()["objects"] == 1
+    purged = await service.admin("/-/purge", {"prefix": origin.url("/debian/")})
+    assert purged.json()["objects"] == 2
+    assert await objects(service) == [origin.url("/other")]
+
+
+async def test_the_purge_method_takes_what_get_would_give(service: Running, origin: Origin) -> None:
+    origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
+    await service.get("/deb/f")
+    await service.fetch("/debian/f")
+    answer = await service.get("/deb/f", BEARER, method="PURGE")
+    assert (answer.status, answer.json()["objects"]) == (200, 1)
+    assert "hit" in (await service.fetch("/debian/f")).cache_status
+    answer = await service.fetch("/debian/f", BEARER, method="PURGE")
+    assert answer.json()["objects"] == 1
+    assert len(origin.requests) == 2, "no PURGE goes upstream"
+
+
+@pytest.mark.parametrize("lines", [(), ("Authorization: Bearer wrong",)], ids=["none", "wrong"])
+async def test_without_the_token_nothing_is_purged_or_told(
+    service: Running, origin: Origin, lines: tuple[str, ...]
+) -> None:
+    origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
+    await service.get("/deb/f")
+    for path, method in [
+        ("/deb/f", "PURGE"),
+        ("/-/purge", "POST"),
+        ("/-/objects", "GET"),
+        ("/-/stats", "GET"),
+        ("/-/transfers", "GET"),
+    ]:
+        answer = await service.get(path, *lines, method=method)
+        assert answer.status == 401, path
+        assert answer.fields["content-type"] == "application/problem+json"
+    assert "hit" in (await service.get("/deb/f")).cache_status
+
+
+@pytest.mark.parametrize(
+    "order", [{}, {"url": "x"}, {"all": True, "mount": "deb"}, {"everything": True}], ids=str
+)
+async def test_an_order_that_cannot_be_understood_is_400(
+    service: Running, order: dict[str, Any]
+) -> None:
+    answer = await service.admin("/-/purge", order)
+    assert answer.status == 400
+    assert answer.fields["content-type"] == "application/problem+json"
