@@ -125,3 +125,15 @@ async def test_an_order_that_cannot_be_understood_is_400(
     answer = await service.admin("/-/purge", order)
     assert answer.status == 400
     assert answer.fields["content-type"] == "application/problem+json"
+
+
+async def test_a_purge_by_tag_takes_what_upstream_tagged(forebay: Running, origin: Origin) -> None:
+    origin.add("/a", body=b"a", headers=[MAX_AGE, ("surrogate-key", "release nightly")])
+    origin.add("/b", body=b"b", headers=[MAX_AGE, ("cache-tag", "nightly")])
+    origin.add("/c", body=b"c", headers=[MAX_AGE])
+    for path in ("/a", "/b", "/c"):
+        await forebay.fetch(path)
+    answer = await forebay.admin("/-/purge", {"tag": "nightly"})
+    assert answer.json()["objects"] == 2
+    assert "hit" in (await forebay.fetch("/c")).cache_status
+    assert "uri-miss" in (await forebay.fetch("/a")).cache_status

@@ -37,6 +37,11 @@ def make_format_1(directory: Path) -> None:
         index.execute("CREATE UNIQUE INDEX Forebay_blob ON Cache(filename)")
 
 
+def times(directory: Path) -> dict[Path, int]:
+    """When each file was last written."""
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
+
+
 async def test_a_directory_of_format_1_is_converted_where_it_lies(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     await store.open()
@@ -83,10 +88,10 @@ async def test_a_newer_format_is_refused_and_left_as_it_is(tmp_path: Path) -> No
     await put(store, b"body")
     await store.close()
     (tmp_path / "version").write_text(f"{FORMAT_VERSION + 1}\n")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    before = times(tmp_path)
     with pytest.raises(StoreError, match="use the Forebay that wrote it"):
         await store_at(tmp_path).open()
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    after = times(tmp_path)
     assert {p for p in before if before[p] != after[p]} <= {tmp_path / "lock"}
 
 

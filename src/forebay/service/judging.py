@@ -20,6 +20,7 @@ from forebay.errors import (
 from forebay.model import Entry, Head, Identity, Interval
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
+from forebay.rules.digest_fields import digests_of
 from forebay.rules.proof import (
     Changed,
     Proven,
@@ -30,6 +31,7 @@ from forebay.rules.proof import (
 )
 from forebay.rules.storing import DoNotStore, storable, stored_head
 from forebay.rules.storing import Store as MayStore
+from forebay.rules.tags import surrogate_keys
 from forebay.rules.validation import freshens, identity_of, refreshed
 from forebay.rules.vary import selecting_values, vary_names
 from forebay.service.landings import (
@@ -208,7 +210,7 @@ class Judge:
         )
         try:
             transfer = Transfer(
-                draft, subject, self._around, expected_digests=target.expected_digests
+                draft, subject, self._around, expected_digests=_expected_digests(order, entry.head)
             )
         except BaseException:
             await draft.close()
@@ -234,6 +236,7 @@ class Judge:
             request_time=times[0],
             response_time=times[1],
             vary=vary,
+            tags=surrogate_keys(response.head),
             stored_time=times[1],
         )
 
@@ -267,6 +270,11 @@ async def _nobodys(response: UpstreamResponse, why: str) -> Live:
     relay = Relay(response)
     await relay.aclose()
     return Live(relay, why)
+
+
+def _expected_digests(order: Order, head: Head) -> tuple[tuple[str, str], ...]:
+    """What the whole must come to, by the client's word and by upstream's own (RFC 9530 §3)."""
+    return tuple(sorted({**dict(digests_of(head)), **dict(order.target.expected_digests)}.items()))
 
 
 def _expected_bytes(order: Order, head: Head, identity: Identity) -> int | None:

@@ -11,6 +11,7 @@ from forebay.model import CacheStatus, Entry, Fields, Interval, Request
 from forebay.ports import Body, Reply
 from forebay.rules import conditions, ranges
 from forebay.rules.content_range import unsatisfied_range
+from forebay.rules.digest_fields import repr_digest
 from forebay.rules.heads import response_fields
 from forebay.streaming.reader import BytesBody, SequenceBody
 
@@ -37,7 +38,7 @@ class Bytes:
 
 def shape(request: Request, entry: Entry) -> Plain | Bytes:
     """What to answer from this entry, before anybody opens anything (RFC 9110 §13, §14)."""
-    fields, length = entry.head.fields, entry.length_bytes
+    fields, length = told_fields(entry), entry.length_bytes
     match conditions.evaluate(request, entry.head):
         case conditions.NotModified():
             return Plain(304, conditions.not_modified_fields(fields))
@@ -66,8 +67,17 @@ def shape(request: Request, entry: Entry) -> Plain | Bytes:
             assert_never(unknown)
 
 
+def told_fields(entry: Entry) -> Fields:
+    """The stored fields, with the digest of the whole where we have proved one (RFC 9530 §3)."""
+    fields = entry.head.fields
+    if not entry.complete or "repr-digest" in fields:
+        return fields
+    value = repr_digest(entry.digests)
+    return fields if value is None else fields.with_field("repr-digest", value)
+
+
 def _whole(request: Request, entry: Entry, length: int | None) -> Plain | Bytes:
-    fields = entry.head.fields.without("content-length")
+    fields = told_fields(entry).without("content-length")
     if length is not None and entry.head.status != 204:
         fields = fields.with_field("content-length", str(length))
     if request.method == "HEAD":

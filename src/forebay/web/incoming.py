@@ -107,6 +107,7 @@ class WhileThere:
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
@@ -119,6 +120,7 @@ class WhileThere:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
@@ -136,5 +138,6 @@ class WhileThere:
             self._timer = self._loop.call_later(5 * WATCH_AFTER_SECONDS, self._listen)
 
     def _leave(self, listener: asyncio.Task[None]) -> None:
-        if not listener.cancelled() and listener.exception() is None:
+        # It may leave in the very tick in which the block ends.
+        if not self._is_over and not listener.cancelled() and listener.exception() is None:
             self._timeout.reschedule(self._loop.time())
