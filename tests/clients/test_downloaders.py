@@ -56,8 +56,11 @@ async def test_curl_resumes(tmp_path: Path, service: Running, origin: Origin, st
     assert await read(file) == BODY
     if state == "cold":
         assert origin.body_bytes_sent == len(BODY) - KEPT
-    else:
+    elif state == "warm":
         assert origin.body_bytes_sent == len(BODY)
+    else:
+        # A body that is cut off in mid-air has some bytes in sockets already.
+        assert len(BODY) <= origin.body_bytes_sent < 1.1 * len(BODY)
     again = await run("curl", "-sS", "-C", "-", "-o", str(file), url(service, origin), cwd=tmp_path)
     assert again.status == 0, "a finished file lives off the 416"
     assert await read(file) == BODY

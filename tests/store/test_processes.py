@@ -104,6 +104,67 @@ async def test_a_dead_workers_draft_is_taken_over(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_what_another_worker_has_just_written_is_followed(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 0)
+        (partial,) = await store.find("aa")
+        assert await store.follow(partial) is None, "nothing is there yet"
+        await other.ask("write", 0, 100)
+        following = await store.follow(partial)
+        assert following is not None
+        reader = store.open_reader(partial)
+        assert following.coverage() == ((0, 100),)
+        await other.ask("write", 500, 200)
+        assert following.coverage() == ((0, 100), (500, 700))
+        assert (await store.find("aa"))[0].coverage == (), "the index claims what is durable"
+        assert read(reader, 200, 500) == pattern(1000)[500:700]
+        assert following.is_being_written()
+        await other.ask("finish")
+        assert not following.is_being_written()
+        (found,) = await store.find("aa")
+        assert found.complete
+        assert await store.follow(found) is None
+        following.close()
+    assert list((tmp_path / "progress").iterdir()) == []
+    await store.close()
+
+
+async def test_a_writer_that_died_is_noticed_and_taken_over(tmp_path: Path) -> None:
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 300)
+        await other.ask("write", 300, 400)
+        (partial,) = await store.find("aa")
+        following = await store.follow(partial)
+        assert following is not None
+        assert following.coverage() == ((0, 700),)
+        await other.kill()
+    assert not following.is_being_written()
+    following.close()
+    draft = await store.resume(partial)
+    assert draft.entry.coverage == ((0, 300),), "what was not synced counts for nothing"
+    await draft.write(300, [pattern(1000)[300:]])
+    assert await draft.commit(completed(draft.entry, 1000))
+    await draft.close()
+    assert await store.follow(draft.entry) is None
+    await store.close()
+
+
+async def test_notes_of_the_dead_are_swept(tmp_path: Path) -> None:
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 300)
+        await other.kill()
+    assert len(list((tmp_path / "progress").iterdir())) == 1
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    await store.swept()
+    assert list((tmp_path / "progress").iterdir()) == []
+    await store.close()
+
+
 async def test_workers_share_one_limit_and_spare_each_others_drafts(tmp_path: Path) -> None:
     store = open_store(tmp_path, shared=True, limit=100 * BLOCK)
     await store.open()

@@ -79,6 +79,11 @@ class Worker:
             await draft.checkpoint((Interval(0, written),))
         return draft.entry.entry_id
 
+    async def write(self, position: int, count: int) -> None:
+        assert self._draft is not None
+        body = pattern(self._draft.entry.length_bytes or 0)
+        await self._draft.write(position, [body[position : position + count]])
+
     async def finish(self) -> bool:
         assert self._draft is not None
         entry = self._draft.entry

@@ -53,18 +53,21 @@ class Answers:
         may_forward: bool = True,
     ) -> Reply | None:
         """The reply from an entry that may be used as it is."""
+        transfer = self._fetcher.transfers.get(entry.entry_id)
+        if transfer is not None and transfer.is_over:
+            await transfer.settled.wait()
+            settled = await self._as_settled(entry)
+            if settled is None:
+                return None
+            entry, transfer = settled, self._fetcher.transfers.get(entry.entry_id)
         shaped = replies.shape(request, entry)
         wanted = replies.needed(shaped, entry)
-        transfer = self._fetcher.transfers.get(entry.entry_id)
         if transfer is None:
             if isinstance(shaped, replies.Plain) or _covered(entry, wanted):
                 return await self._from_disk(request, target, entry, shaped, status, now)
             if not may_forward:
                 raise NotStored("only-if-cached was asked, and a part of the file is not stored.")
             return await self._continue(request, target, entry, wanted, status)
-        if transfer.is_over:
-            await transfer.settled.wait()
-            return None
         if not _has_arrived(transfer, shaped, wanted):
             if not may_forward:
                 raise NotStored("only-if-cached was asked, and the file is still arriving.")
@@ -73,6 +76,14 @@ class Answers:
             self._store.touch(entry)
         age = current_age(entry, now)
         return await self._read(request, target, transfer, shaped, entry, status, now, age)
+
+    async def _as_settled(self, entry: Entry) -> Entry | None:
+        """The same entry as the store has it now that its transfer is over, if it was kept.
+
+        Who has had it confirmed by upstream must not be sent to ask again.
+        """
+        stored = await self._store.find(entry.key)
+        return next((found for found in stored if found.entry_id == entry.entry_id), None)
 
     async def from_transfer(
         self, request: Request, target: Target, transfer: Transfer, status: CacheStatus

@@ -5,10 +5,13 @@
     disk       DiskStore: what the other floors use
     entries    drafts: write, sync, and only then claim
     engine     threads, and where foreign errors become ours
-    index      rows in diskcache; lookup remembers them, codec writes them, generation
-               tells the other workers of changes
+    index      rows in diskcache's table (table, schema); annexes beside them; lookup remembers
+               them, codec writes them, generation tells the other workers of changes
     blobs      the files
-    room       limits, promises, eviction
-    sweep      after a crash
-    layout, lock, threads, trouble
+    sums       checksums of blocks; checks compares, scrub goes through everything
+    selected   purges, pins and listings, page by page
+    room       limits, quotas, promises; ranking says who goes first
+    progress   drafts as other workers see them
+    sweep      after a crash; notices after a change of configuration
+    layout, lock, threads, trouble, upkeep
 """

@@ -20,20 +20,20 @@ from forebay.store.checks import Checker, Verify
 from forebay.store.engine import Engine
 from forebay.store.entries import DiskDraft
 from forebay.store.notices import notices
+from forebay.store.progress import Following
 from forebay.store.room import Claim
-from forebay.store.rows import Cursor, Row, Totals
+from forebay.store.rows import Row, Totals
 from forebay.store.scrub import Scrub
+from forebay.store.selected import Selected, check
 from forebay.store.sweep import Swept
 from forebay.store.trouble import log
 from forebay.store.upkeep import Upkeep
 
 Rows: TypeAlias = list[Row]  # within the class below, ``list`` is a method
-Ids: TypeAlias = list[str]
 
 VARIANTS_PER_KEY = 16
 """More variants than this under one key are a Vary on something that never repeats; the
 oldest go. Look-ups read them all."""
-_PAGE_ROWS = 256
 
 
 class DiskStore:
@@ -71,6 +71,7 @@ class DiskStore:
         self._clock = clock
         self._drafts: dict[str, DiskDraft] = {}
         self._upkeep = Upkeep(self._engine)
+        self._selected = Selected(self._engine, self._upkeep)
         self.scrub_rate_bytes_per_second: float | None = None
         """How fast a scrub may read; None is as fast as the disk. May be set at any time."""
         self._scrub: Scrub | None = None
@@ -198,6 +199,24 @@ class DiskStore:
         Raises ``StoreError`` while another draft of it is open, here or in another worker.
         """
         return await self._draft(self._resume(entry))
+
+    async def follow(self, entry: Entry) -> Following | None:
+        """A view of the draft that another process has of this entry; the caller closes it.
+
+        None where nobody writes it, or nothing has been written yet. Raises ``StoreError``.
+        """
+        engine = self._engine
+
+        def job() -> Following | None:
+            if not engine.blobs.is_being_written(entry.entry_id):
+                return None
+            try:
+                path = engine.layout.progress / entry.entry_id
+                return Following(path, engine.blobs, entry.entry_id)
+            except FileNotFoundError:
+                return None
+
+        return await engine.with_blobs(job)
 
     async def _draft(self, work: Coroutine[Any, Any, DiskDraft]) -> DiskDraft:
         task = self._engine.spawn(work)
@@ -347,101 +366,17 @@ class DiskStore:
         Entries that begin while it runs may stay or go. Raises ``StoreError`` when the index
         refuses, with some of the entries gone; ``ValueError`` for an ambiguous selection.
         """
-        _check(selection)
-        return await self._engine.whole(self._remove(selection, dry_run))
-
-    async def _remove(self, selection: Selection, dry_run: bool) -> Removed:
-        if selection.mount is not None or selection.everything:
-            return await self._remove_mounts(selection.mount, dry_run)
-        engine, index = self._engine, self._engine.index
-        last_number = await engine.from_index(index.last_number)
-        entry_ids: Ids = []
-        size_bytes = 0
-        async for rows in self._pages(selection, last_number):
-            entry_ids.extend(row.entry_id for row in rows)
-            size_bytes += sum(map(self._size_of, rows))
-            if not dry_run:
-                await engine.in_index(lambda rows=rows: self._delete(rows))  # type: ignore[misc]
-                engine.unlink(rows)
-        if not dry_run:
-            await self._make_known()
-        return Removed(len(entry_ids), size_bytes, tuple(entry_ids))
-
-    async def _remove_mounts(self, mount: str | None, dry_run: bool) -> Removed:
-        """One row says that all of a mount is gone; its entries are deleted behind."""
-        engine, index = self._engine, self._engine.index
-
-        def job() -> Totals:
-            totals = index.mounts.all() if mount is None else {mount: index.mounts.totals(mount)}
-            if not dry_run:
-                index.mounts.end_epoch(mount)
-            count, size_bytes = map(sum, zip(*totals.values(), strict=True)) if totals else (0, 0)
-            return Totals(count, size_bytes)
-
-        def in_transaction() -> Totals:
-            with index.transaction():
-                return job()
-
-        totals = await (engine.from_index(job) if dry_run else engine.in_index(in_transaction))
-        unwritten_bytes = sum(
-            claim.promised_bytes - claim.written_bytes
-            for claim in engine.room.claims.values()
-            if not claim.is_gone and mount in {None, claim.mount}
-        )
-        if not dry_run:
-            engine.lookups.clear()
-            self._upkeep.start_reclaiming()
-            await self._make_known()
-        return Removed(totals.objects, max(0, totals.size_bytes - unwritten_bytes))
+        check(selection)
+        work = self._selected.remove(selection, dry_run=dry_run)
+        return await self._engine.whole(work)
 
     async def pin(self, selection: Selection, *, pinned: bool = True) -> int:
         """Let the selected entries never be evicted, or be evicted again; how many changed.
 
         What replaces a pinned entry is pinned as well. Raises ``StoreError``.
         """
-        _check(selection)
-        return await self._engine.whole(self._pin(selection, pinned))
-
-    async def _pin(self, selection: Selection, pinned: bool) -> int:
-        engine, index = self._engine, self._engine.index
-
-        def job(rows: Rows) -> int:
-            with index.transaction(silent=True):
-                return index.pin(rows, is_pinned=pinned)
-
-        changed = 0
-        async for rows in self._pages(selection, await engine.from_index(index.last_number)):
-            changed += await engine.in_index(lambda rows=rows: job(rows))  # type: ignore[misc]
-        return changed
-
-    def _delete(self, rows: Rows) -> None:
-        with self._engine.index.transaction():
-            self._engine.index.delete(rows)
-
-    async def _make_known(self) -> None:
-        """Let other workers see a purge even if its first try died after the commit."""
-        engine = self._engine
-
-        def job() -> None:
-            if engine.generation is not None:
-                engine.generation.bump()
-            engine.index.sync()
-
-        await engine.as_chore(job)
-
-    async def _pages(self, selection: Selection, last_number: int) -> AsyncIterator[Rows]:
-        """The selected rows that were there when the first page was read."""
-        cursor: Cursor = ("", 0)
-        while True:
-            before = cursor
-            rows, cursor = await self._engine.from_index(
-                lambda at=before: self._engine.index.page(selection, at, _PAGE_ROWS)  # type: ignore[misc]
-            )
-            wanted = [row for row in rows if row.rowid <= last_number]
-            if wanted:
-                yield wanted
-            if cursor == before or (not selection.prefix and cursor[1] >= last_number):
-                return
+        check(selection)
+        return await self._engine.whole(self._selected.pin(selection, is_pinned=pinned))
 
     # What is there
 
@@ -454,11 +389,11 @@ class DiskStore:
             await self._upkeep.write_pending_uses()
         selection = Selection(prefix=prefix) if prefix else Selection(everything=True)
         last_number = await self._engine.from_index(self._engine.index.last_number)
-        async for rows in self._pages(selection, last_number):
+        async for rows in self._selected.pages(selection, last_number):
             for row in rows:
                 with suppress(ValueError):
                     yield StoredObject(
-                        row.entry(), self._size_of(row), row.last_used_time, row.hits
+                        row.entry(), self._selected.size_of(row), row.last_used_time, row.hits
                     )
 
     async def usage(self) -> StoreUsage:
@@ -483,11 +418,6 @@ class DiskStore:
             damaged_blocks=self._checker.counts.damaged_blocks,
         )
 
-    def _size_of(self, row: Row) -> int:
-        """What the entry takes on disk; the rows of drafts say what they were promised."""
-        claim = self._engine.room.claims.get(row.entry_id)
-        return claim.written_bytes if claim is not None else row.size_bytes
-
     async def flush(self) -> None:
         """Write uses down and make the index durable. Raises ``StoreError``."""
         await self._upkeep.flush()
@@ -503,10 +433,3 @@ def _is_replaced(row: Row, entry: Entry) -> bool:
         return row.entry().vary == entry.vary
     except ValueError:
         return True
-
-
-def _check(selection: Selection) -> None:
-    """Raise ``ValueError`` unless exactly one thing is selected by."""
-    chosen = (selection.key, selection.prefix, selection.mount, selection.tag)
-    if sum(one is not None for one in chosen) + selection.everything != 1:
-        raise ValueError("a selection selects by exactly one thing")

@@ -19,13 +19,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
-from forebay.model import Entry, Intervals
+from forebay.model import Entry, Interval, Intervals
 from forebay.rules import coverage as cov
 from forebay.store import blobs
 from forebay.store.blobs import Measure
 from forebay.store.checks import Known
 from forebay.store.codec import whole_coverage
 from forebay.store.engine import Engine
+from forebay.store.progress import Progress
 from forebay.store.room import Claim
 from forebay.store.rows import Row
 from forebay.store.sums import Sum, blocks_to_sum, sums_of
@@ -51,6 +52,11 @@ class DiskDraft:
         self._claim = claim
         self._on_closed = on_closed
         self._known = known
+        self._progress = (
+            Progress(engine.layout.progress / entry.entry_id, entry.coverage)
+            if engine.shared
+            else None
+        )
         self._summed = summed
         self._writing: set[Future[int]] = set()
         self._pending_bytes = 0
@@ -93,15 +99,20 @@ class DiskDraft:
         try:
             await self._ensure_room()
             self._check_usable()
-            started = self._engine.start_writing(
-                lambda: blobs.write_pieces(self._fileno, position, pieces)
-            )
+            started = self._engine.start_writing(lambda: self._write(position, pieces))
             self._writing.add(started)
             started.add_done_callback(self._writing.discard)
             size_bytes = await self._engine.written(started)
         finally:
             self._pending_bytes -= length
         self._claim.written_bytes = max(self._claim.written_bytes, size_bytes)
+
+    def _write(self, position: int, pieces: Sequence[bytes]) -> int:
+        """In a thread: the bytes, and for the other workers that they are there."""
+        size_bytes = blobs.write_pieces(self._fileno, position, pieces)
+        if self._progress is not None:
+            self._progress.add(Interval(position, position + sum(map(len, pieces))))
+        return size_bytes
 
     async def checkpoint(self, coverage: Intervals) -> bool:
         """Make the bytes durable, then let the index claim them (``ports.Draft.checkpoint``)."""
@@ -267,8 +278,14 @@ class DiskDraft:
             pass
         finally:
             with suppress(StoreError):
-                await self._engine.as_chore(lambda: blobs.release(self._fileno))
+                await self._engine.as_chore(self._release)
             self._on_closed(self._claim.entry_id)
+
+    def _release(self) -> None:
+        # The note first: who sees the lock free must not take it for that of a dead writer.
+        if self._progress is not None:
+            self._progress.close()
+        blobs.release(self._fileno)
 
     async def _leave_row(self) -> None:
         """Keep what the last checkpoint claims, with the size it takes, or remove it all."""

@@ -5,6 +5,7 @@
     version        the format of all the rest, a number
     lock           held while a service uses the directory (``lock``)
     generation     changes with every change of the index (``generation``), workers only
+    progress/      what drafts have written, for the other workers (``progress``)
     index/         the diskcache database (``index``)
     blobs/ab/…     one sparse file per entry, by the first two characters of its id (``blobs``)
 
@@ -41,6 +42,10 @@ class Layout:
     @property
     def generation(self) -> Path:
         return self.directory / "generation"
+
+    @property
+    def progress(self) -> Path:
+        return self.directory / "progress"
 
     @property
     def index(self) -> Path:

@@ -14,6 +14,7 @@ from forebay.store.blobs import Blobs, Measure
 from forebay.store.codec import claims_complete
 from forebay.store.index import Index
 from forebay.store.layout import Layout
+from forebay.store.progress import remove_leftovers
 from forebay.store.rows import Row
 
 _HEX = "0123456789abcdef"
@@ -58,6 +59,7 @@ class Sweep:
                 self._index.mounts.recount()
             for aside in self._layout.old_damaged_indexes():
                 shutil.rmtree(aside, ignore_errors=True)
+            remove_leftovers(self._layout.progress, self._blobs)
             usual = {first + second for first in _HEX for second in _HEX}
             for shard in sorted(usual.union(self._blobs.shards())):
                 if self._stopped.is_set():
