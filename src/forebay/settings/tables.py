@@ -98,7 +98,7 @@ class Cache(Table):
     eviction: Literal["lru", "gdsf"] = "lru"
     """Who makes way: `lru` the least recently used; `gdsf` what is large, seldom used and old, so
     that one job that reads everything once does not empty the cache. On the traces of
-    `./scripts/bench eviction` `gdsf` answers 20 to 35 points more of the requests than `lru`, and
+    `./scripts/bench eviction` `gdsf` answers 10 to 36 points more of the requests than `lru`, and
     spares upstream about as many bytes. (nginx and Squid `lru`, Traffic Server a kind of FIFO.)"""
 
     verify: Literal["first-use", "always", "never"] = "first-use"
