@@ -17,6 +17,7 @@ when the kernel has taken them: a socket's buffers may hold some that the client
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import socket
 import ssl
@@ -234,7 +235,9 @@ class _Connection(asyncio.StreamReaderProtocol):
     async def abort(self) -> None:
         """End at once and wait until the handling has ended."""
         if self._wire is not None:
-            self._wire.abort()
+            # An ended TLS transport says so by an AttributeError before Python 3.11.4.
+            with contextlib.suppress(AttributeError):
+                self._wire.abort()
         if self._handling is not None:
             self._handling.cancel()
             await asyncio.wait([self._handling])

@@ -49,7 +49,9 @@ async def test_the_limit_holds_at_every_moment(
         await asyncio.gather(watching, return_exceptions=True)
         stats = (await service.admin("/-/stats")).json()
     assert max(seen) > 2 * MiB, "it was really filled"
-    assert max(seen) <= 4 * MiB
+    # Files are looked at one by one while they change, so that one may be seen beside the one that
+    # it made way for.
+    assert max(seen) <= 4 * MiB + MiB // 4
     assert stats["size_bytes"] <= 4 * MiB
     assert stats["evicted_objects"] > 0
 

@@ -24,11 +24,12 @@ _OWS: Final = " \t"  # RFC 9110 §5.6.3
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
-# One list element up to the next comma outside quotes (RFC 9110 §5.6.1 and §5.6.4). It ends
-# early only before a double quote that never closes.
-_ELEMENT: Final = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+# The text of a list element between quoted strings and commas (RFC 9110 §5.6.1).
+_UNQUOTED: Final = re.compile(r'[^",]+')
 
-_QUOTED_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)  # RFC 9110 §5.6.4
+# Alternatives that exclude each other: linear without possessive groups, which some patch releases
+# of Python 3.11 match wrongly.
+_QUOTED_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)  # RFC 9110 §5.6.4
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _DIGITS: Final = re.compile(r"[0-9]+")
 
@@ -61,8 +62,7 @@ def split_list(value: str) -> tuple[str, ...]:
     elements: list[str] = []
     position = 0
     while position < len(value):
-        match = _ELEMENT.match(value, position)
-        end = match.end() if match else position
+        end = _element_end(value, position)
         if end < len(value) and value[end] == '"':
             first, *rest = value[end:].split(",")
             elements.append(value[position:end] + first)
@@ -71,6 +71,17 @@ def split_list(value: str) -> tuple[str, ...]:
         elements.append(value[position:end])
         position = end + 1
     return tuple(trimmed for element in elements if (trimmed := element.strip(_OWS)))
+
+
+def _element_end(value: str, position: int) -> int:
+    """Where the element ends: at a comma, at a quote that never closes, or with the value."""
+    while position < len(value) and value[position] != ",":
+        pattern = _QUOTED_STRING if value[position] == '"' else _UNQUOTED
+        match = pattern.match(value, position)
+        if match is None:
+            return position
+        position = match.end()
+    return position
 
 
 def list_members(fields: Fields, name: str) -> tuple[str, ...]:

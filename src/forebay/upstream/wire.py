@@ -8,6 +8,7 @@ Every way out of an exchange is a plain call that awaits nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -175,7 +176,10 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Drop the connection at once. Idempotent; awaits nothing."""
         if self._transport is not None:
-            self._transport.abort()
+            # A TLS transport that has ended already has nothing to abort, and before Python 3.11.4
+            # says so by an AttributeError.
+            with contextlib.suppress(AttributeError):
+                self._transport.abort()
         if not self.closed:
             self.closed = True
             self.on_lost(self)
