@@ -11,7 +11,10 @@ import pytest
 from tests.blocking import RecordedBlockingError, watched_event_loop
 from tests.leaks import assert_no_leaks
 
-hypothesis.settings.register_profile("dev", deadline=None)
+# The same examples for everyone, so that a failure is the change's; --hypothesis-profile=explore
+# draws new ones.
+hypothesis.settings.register_profile("dev", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
