@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -303,3 +304,36 @@ async def test_counts_of_mounts_equal_their_rows_whatever_happens(tmp_path: Path
             assert counted.get("m", (0, 0))[1] <= 20 * BLOCK
         await store.settle()
         assert len(await asyncio.to_thread(blob_files, tmp_path)) == len(listed)
+
+
+async def test_a_full_store_writes_only_when_what_made_way_is_off_the_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path, limit=20 * BLOCK) as store:
+        old = await put_blocks(store, "old", 16)
+        disk_is_slow = threading.Event()
+        store._engine._threads.unlinks.submit(disk_is_slow.wait)
+        try:
+            beginning = asyncio.create_task(
+                store.begin(new_entry("new", length=16 * BLOCK), 16 * BLOCK)
+            )
+            await asyncio.wait([beginning], timeout=0.1)
+            assert old.entry_id in blob_files(tmp_path)
+            assert not beginning.done()
+        finally:
+            disk_is_slow.set()
+        draft = await beginning
+        assert old.entry_id not in blob_files(tmp_path)
+        await draft.close()
+
+
+async def test_a_store_with_room_to_spare_waits_for_no_unlinking(tmp_path: Path) -> None:
+    async with opened(tmp_path, limit=40 * BLOCK) as store:
+        old = await put_blocks(store, "old", 16)
+        disk_is_slow = threading.Event()
+        store._engine._threads.unlinks.submit(disk_is_slow.wait)
+        try:
+            await store.remove(Selection(key="old"))
+            draft = await store.begin(new_entry("new", length=16 * BLOCK), 16 * BLOCK)
+            assert old.entry_id in blob_files(tmp_path)
+            await draft.close()
+        finally:
+            disk_is_slow.set()

@@ -249,7 +249,9 @@ class DiskStore:
         claim = Claim(entry.entry_id, entry.mount)
         engine.room.claims[entry.entry_id] = claim
         try:
-            replaced, evicted = await engine.in_index(lambda: self._insert(fresh, wanted, claim))
+            replaced, evicted, used_bytes = await engine.in_index(
+                lambda: self._insert(fresh, wanted, claim)
+            )
         except BaseException:
             with suppress(StoreError):
                 await engine.as_chore(lambda: engine.blobs.remove(entry.entry_id))
@@ -259,10 +261,15 @@ class DiskStore:
         engine.lookups.drop(entry.key)
         engine.room.count_evicted(evicted)
         engine.unlink((*replaced, *evicted))
-        return self._drafted(fresh, fileno, claim)
+        draft = self._drafted(fresh, fileno, claim)
+        await engine.make_way(used_bytes)
+        return draft
 
-    def _insert(self, entry: Entry, wanted: int, claim: Claim) -> tuple[Rows, Rows]:
-        """In the index writer: add the row; gives the rows it replaced and the evicted ones."""
+    def _insert(self, entry: Entry, wanted: int, claim: Claim) -> tuple[Rows, Rows, int]:
+        """In the index writer: add the row.
+
+        Gives the rows it replaced, the evicted ones, and how many bytes are used then.
+        """
         index = self._engine.index
         with index.transaction():
             variants = index.variants(entry.key)
@@ -274,7 +281,7 @@ class DiskStore:
             is_pinned = any(row.is_pinned for row in replaced)
             index.insert(entry, wanted, self._clock(), is_pinned=is_pinned)
         claim.promised_bytes = wanted
-        return replaced, evicted
+        return replaced, evicted, self._engine.room.used_bytes()
 
     async def _resume(self, entry: Entry) -> DiskDraft:
         engine = self._engine

@@ -57,6 +57,7 @@ class Engine:
         self._lock = DirectoryLock(self.layout.lock)
         self._threads = Threads()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unlinking: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.needs_sweep = True
         """Whether blobs and rows may disagree: after a start, and after the index was lost."""
@@ -170,8 +171,9 @@ class Engine:
     def unlink(self, rows: Iterable[Row]) -> asyncio.Task[None] | None:
         """Remove the blobs of rows whose deletion is committed, behind the caller's back.
 
-        Unlinking a large file takes its time, and nobody need wait: its bytes count as free.
-        What a crash leaves behind is swept at the next start. Gives the task, if there is one.
+        Unlinking a large file takes its time, and its bytes count as free meanwhile: only who
+        writes into the room it leaves must wait (``make_way``). What a crash leaves behind is
+        swept at the next start. Gives the task, if there is one.
         """
         gone = list(rows)
         if not gone:
@@ -181,7 +183,15 @@ class Engine:
             self.lookups.drop(row.key)
         size_bytes = sum(row.size_bytes for row in gone)
         self.room.unlinking_bytes += size_bytes
-        return self.spawn(self._unlink(gone, size_bytes))
+        task = self.spawn(self._unlink(gone, size_bytes))
+        self._unlinking.add(task)
+        task.add_done_callback(self._unlinking.discard)
+        return task
+
+    async def make_way(self, used_bytes: int) -> None:
+        """Wait for files that leave while they and so many used bytes pass the limit together."""
+        while self._unlinking and self.room.is_over_until_unlinked(used_bytes):
+            await asyncio.wait(tuple(self._unlinking), return_when=asyncio.FIRST_COMPLETED)
 
     async def _unlink(self, rows: list[Row], size_bytes: int) -> None:
 
@@ -190,7 +200,7 @@ class Engine:
                 self.blobs.remove(row.entry_id)
 
         try:
-            await self.as_chore(job)
+            await self._result(self._threads.unlinks.submit(job), "blobs", heals=False)
         except StoreError as error:
             log.info("Files of removed entries stay until the next start: %s", error.detail)
         finally:

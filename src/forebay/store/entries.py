@@ -165,7 +165,7 @@ class DiskDraft:
         room, index, claim = self._engine.room, self._engine.index, self._claim
         length = self._entry.length_bytes
 
-        def job() -> list[Row]:
+        def job() -> tuple[list[Row], int]:
             promised = claim.promised_bytes + blobs.rounded_up(more_bytes)
             if length is not None:
                 promised = min(promised, max(claim.promised_bytes, blobs.rounded_up(length)))
@@ -174,11 +174,12 @@ class DiskDraft:
                 if not claim.is_gone and not index.resize(claim.entry_id, promised):
                     claim.is_gone = True
             claim.promised_bytes = promised
-            return evicted
+            return evicted, room.used_bytes()
 
-        evicted = await self._engine.in_index(job)
+        evicted, used_bytes = await self._engine.in_index(job)
         room.count_evicted(evicted)
         self._engine.unlink(evicted)
+        await self._engine.make_way(used_bytes)
 
     # Durability
 

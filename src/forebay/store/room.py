@@ -78,6 +78,11 @@ class Room:
             )
         return evicted + self._evict(others)
 
+    def is_over_until_unlinked(self, used_bytes: int) -> bool:
+        """Whether so many used bytes and the files that leave pass the limit together."""
+        limit = self.max_size_bytes
+        return limit is not None and used_bytes + self.unlinking_bytes > limit
+
     def trim(self) -> list[Row]:
         """Delete some of the rows that are too many now, and give them; call until none come.
 
