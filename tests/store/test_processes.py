@@ -271,7 +271,7 @@ async def test_a_full_disk_refuses_politely_and_is_used_again_when_it_can_be(
             assert troubles
             assert all(told.startswith("StoreFull: ") for told in troubles)
             kept = [n for n in range(30) if await one.ask("find", f"fill{n}")]
-            assert kept
+            assert len(kept) >= 5, "what is left of 15 when five make way"
             for number in kept:
                 assert await one.ask("holds", f"fill{number}", 200_000) is True
             assert await one.ask("purge", "nothing") == 0

@@ -288,6 +288,7 @@ class Engine:
             self.blobs.remove(row.entry_id)
         with self.index.transaction():
             self.index.delete(rows)
+        self.index.shorten_log()
         self.room.mark_gone(rows)
         self.room.count_evicted(rows)
         if self._loop is not None:

@@ -27,7 +27,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,14 @@ class Index:
             raise
         finally:
             os.close(fileno)
+
+    def shorten_log(self) -> None:
+        """Give the room of the log back to a full disk, as far as no reader holds on to it.
+
+        The log grows to 4 MB before SQLite begins it anew: more than a full disk may have left.
+        """
+        with suppress(sqlite3.Error):
+            self._table.ask("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def transaction(self, *, silent: bool = False) -> Iterator[None]:
