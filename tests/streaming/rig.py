@@ -17,7 +17,7 @@ from forebay.model import Ask, Entry, Fields, Head, Interval, TransferPolicy, Wi
 from forebay.ports import Body, Draft, MirrorHealth, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.content_range import content_range_of, format_range
-from forebay.rules.proof import Changed, Proven, joining_validator, prove
+from forebay.rules.proof import Changed, Proven, joining_validator, may_join, prove
 from forebay.rules.validation import identity_of
 from forebay.streaming.crew import Subject, Surroundings
 from forebay.streaming.flight import Flight, Flights
@@ -91,7 +91,7 @@ class Rig:
                 if not self.running.is_over:
                     return self.running.reader(wanted)
                 await self.running.settled.wait()
-            entry = await self.entry()
+            entry = await self._entry_of_use()
             if self.running is not None:
                 continue  # it began while we looked
             if entry is not None:
@@ -111,13 +111,21 @@ class Rig:
         """What the store says of the object."""
         return next(iter(await self.store.find(KEY)), None)
 
+    async def _entry_of_use(self) -> Entry | None:
+        """The same, unless it is a part to which nothing may be joined (as the service has it)."""
+        entry = await self.entry()
+        if entry is None or entry.complete:
+            return entry
+        may_go_on = entry.length_bytes is not None and may_join(entry.head, self.policy.identity)
+        return entry if may_go_on else None
+
     async def close(self) -> None:
         await self.flights.close()
         await self.store.close()
 
     async def _fly(self, flight: Flight[Transfer], wanted: Interval | None) -> None:
         transfer: Transfer | None = None
-        entry = await self.entry()
+        entry = await self._entry_of_use()
         url = self.health.order(self.urls)[0]
         fields = Fields()
         holding = self.upstream.holdings[url]

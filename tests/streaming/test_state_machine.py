@@ -8,6 +8,7 @@ is virtual, so that the same choices give the same run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -313,7 +314,9 @@ class Transfers(RuleBasedStateMachine):
             assert not asyncio.all_tasks(loop)
             assert open_descriptors().items() <= self.descriptors_before.items()
         finally:
-            self.runner.close()
+            # Also where an example has failed: the next is not to find its memory files.
+            with contextlib.closing(self.runner):
+                self.runner.run(self.rig.close())
 
     async def _end(self) -> None:
         """Let everything run to its end: it must have one."""

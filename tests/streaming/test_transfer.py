@@ -64,6 +64,30 @@ async def test_a_range_of_a_cold_object_costs_that_range_and_stays() -> None:
     await rig.close()
 
 
+@pytest.mark.parametrize("etag", [None, 'W/"v1"'])
+async def test_the_rest_of_what_has_no_strong_validator_is_fetched_anew(etag: str | None) -> None:
+    rig = rig_of(
+        Representation(BODY, etag=etag), policy=replace(SMALL, when_alone=WhenAlone.STOP)
+    )
+    rig.upstream.choose = lambda _: SLOW
+    first = await rig.read()
+    assert await take(first, 1000) == BODY[:1000]
+    await first.aclose()
+    assert await settled(rig) is State.STOPPED
+    assert await take_all(await rig.read()) == BODY
+    assert rig.upstream.ranges == [None, None]
+    await rig.close()
+
+
+async def test_the_last_byte_of_a_part_is_kept_where_a_digest_of_the_whole_is_expected() -> None:
+    rig = rig_of(digests=sha256(BODY))
+    await partial(rig, Interval(20_000, LENGTH))
+    assert await take_all(await rig.read()) == BODY
+    assert await settled(rig) is State.COMPLETE
+    assert rig.upstream.ranges == ["bytes=0-19999"]
+    await rig.close()
+
+
 async def test_later_requests_fetch_only_what_is_missing() -> None:
     rig = rig_of()
     await partial(rig, Interval(4000, 8000), Interval(12_000, 16_000))

@@ -31,7 +31,7 @@ class Keeper:
         async with self._turn:
             if self._is_over or length_bytes is None:
                 return
-            if self._proves_whole:
+            if self._proves_whole and cov.contains(coverage, Interval(0, length_bytes)):
                 coverage = cov.subtract(coverage, (Interval(length_bytes - 1, sys.maxsize),))
             if coverage == self._claimed:
                 return
