@@ -48,6 +48,11 @@ class UpstreamResponse(Protocol):
         """Whether the end of the body can be proved (RFC 9112 §6.3): by Content-Length or by
         the last chunk. A body that ends with the connection is not framed."""
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of the body that have reached this machine and were not taken yet; 0 where that
+        cannot be told. Where there are many, it is not upstream that one waits for."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as sent (content codings stay), once only.
 

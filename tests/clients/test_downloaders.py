@@ -45,6 +45,13 @@ async def prepare(state: str, service: Running, origin: Origin) -> None:
         await (await service.start(service.path("/file.bin"))).read_until(1)
 
 
+def assert_one_copy(origin: Origin) -> None:
+    """One body has left the origin; what is more was in the sockets of those cut off in mid-air."""
+    if len(origin.requests) == 1:
+        assert origin.body_bytes_sent == len(BODY)
+    assert len(BODY) <= origin.body_bytes_sent < 1.1 * len(BODY)
+
+
 @pytest.mark.parametrize("state", STATES)
 async def test_curl_resumes(tmp_path: Path, service: Running, origin: Origin, state: str) -> None:
     await prepare(state, service, origin)
@@ -59,8 +66,7 @@ async def test_curl_resumes(tmp_path: Path, service: Running, origin: Origin, st
     elif state == "warm":
         assert origin.body_bytes_sent == len(BODY)
     else:
-        # A body that is cut off in mid-air has some bytes in sockets already.
-        assert len(BODY) <= origin.body_bytes_sent < 1.1 * len(BODY)
+        assert_one_copy(origin)
     again = await run("curl", "-sS", "-C", "-", "-o", str(file), url(service, origin), cwd=tmp_path)
     assert again.status == 0, "a finished file lives off the 416"
     assert await read(file) == BODY
@@ -86,8 +92,7 @@ async def test_aria2c_with_eight_connections_costs_one_copy(
     )  # fmt: skip
     assert ran.status == 0, ran.output
     assert await read(tmp_path / "file.bin") == BODY
-    # A body that is cut off in mid-air has some bytes in sockets already.
-    assert len(BODY) <= origin.body_bytes_sent < 1.5 * len(BODY)
+    assert_one_copy(origin)
 
 
 async def test_curl_sees_the_head_and_the_parts_it_asks_for(

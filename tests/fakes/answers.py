@@ -39,6 +39,7 @@ class GivenResponse:
         self.url = ask.url
         self.redirects: tuple[Head, ...] = ()
         self.framed = resource.chunked or resource.content_length
+        self.unread_bytes = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         position = 0

@@ -95,6 +95,8 @@ class Act:
     """Before each chunk."""
     gate: Gate | None = None
     """What each chunk waits at."""
+    unread_bytes: int = 0
+    """What is said to wait behind each chunk."""
     ends_after_bytes: int | None = None
     ending: Ending = Ending.TRUNCATED
     most_bytes: int | None = None
@@ -134,6 +136,10 @@ class ScriptedResponse:
     @property
     def framed(self) -> bool:
         return True
+
+    @property
+    def unread_bytes(self) -> int:
+        return self.act.unread_bytes
 
     async def chunks(self) -> AsyncIterator[bytes]:
         act, start, stop = self.act, *self._interval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ def limits(draw: st.DrawFn) -> Limits:
         max_parallel=draw(st.integers(1, most)),
         min_segment_bytes=draw(st.integers(1, 40)),
         near_bytes=draw(st.integers(1, 30)),
+        soon_seconds=draw(st.sampled_from([0.0, 0.25])),
     )
 
 
@@ -37,6 +40,16 @@ def situations(draw: st.DrawFn) -> Situation:
     return Situation(goal=goal, coverage=coverage, waiting=waiting, readers=tuple(readers))
 
 
+rates = st.sampled_from([0.0, 1e-9, 10.0, 300.0, 1e9])
+"""Bytes per second: not known yet, stalled, slow and fast for an object of 200 bytes."""
+
+
+def serves(work: Work, position: int, limits: Limits) -> bool:
+    """Whether the byte at ``position`` is near enough ahead of this segment to be waited for."""
+    near_bytes = max(limits.near_bytes, int(work.rate * limits.soon_seconds))
+    return work.position <= position < min(work.stop, work.position + near_bytes)
+
+
 def settle(now: Situation, limits: Limits) -> tuple[Situation, list[Interval]]:
     """Do what the plan says until it says nothing."""
     opened: list[Interval] = []
@@ -50,7 +63,7 @@ def settle(now: Situation, limits: Limits) -> tuple[Situation, list[Interval]]:
         else:
             start, stop = step.interval
             running = [
-                Work(w.position, start) if w.position < start < w.stop else w for w in running
+                replace(w, stop=start) if w.position < start < w.stop else w for w in running
             ]
             running.append(Work(start, stop))
             opened.append(step.interval)
@@ -88,30 +101,23 @@ def test_the_first_segment_serves_the_earliest_waiting_reader(
 @given(situations(), limits())
 def test_with_places_left_every_waiting_reader_is_served(now: Situation, bounds: Limits) -> None:
     rest, _ = settle(now, bounds)
-    unserved = [
-        p
-        for p in rest.waiting
-        if not any(
-            w.position <= p < min(w.stop, w.position + bounds.near_bytes) for w in rest.running
-        )
-    ]
+    unserved = [p for p in rest.waiting if not any(serves(w, p, bounds) for w in rest.running)]
     if unserved:
         assert len(rest.running) == bounds.max_segments
 
 
-@given(situations(), limits())
+@given(situations(), limits(), st.data())
 def test_a_segment_that_nobody_waits_for_gives_way_to_a_reader(
-    now: Situation, bounds: Limits
+    now: Situation, bounds: Limits, data: st.DataObject
 ) -> None:
     rest, _ = settle(Situation(now.goal, now.coverage), bounds)
+    rest = replace(rest, running=tuple(replace(w, rate=data.draw(rates)) for w in rest.running))
     gaps = cov.subtract(now.goal, now.coverage)
     if not gaps:
         return
     last = gaps[-1].stop - 1
     after, _ = settle(Situation(rest.goal, rest.coverage, rest.running, (last,)), bounds)
-    assert any(
-        w.position <= last < min(w.stop, w.position + bounds.near_bytes) for w in after.running
-    )
+    assert any(serves(w, last, bounds) for w in after.running)
 
 
 @given(situations(), limits(), st.data())
@@ -130,7 +136,7 @@ def test_every_wanted_byte_is_fetched_once_whatever_the_segments_speeds(
         coverage = cov.add(now.coverage, Interval(work.position, work.position + step))
         fetched += step
         running = list(now.running)
-        running[index] = Work(work.position + step, work.stop)
+        running[index] = Work(work.position + step, work.stop, data.draw(rates))
         if running[index].position == work.stop:
             del running[index]
         waiting = tuple(p for p in now.waiting if cov.covered_until(coverage, p) == p)
@@ -155,6 +161,28 @@ def test_without_leave_to_be_parallel_one_segment_runs_and_a_far_reader_gets_its
     assert next_step(one, bounds) is None
     far = Situation(one.goal, (), one.running, waiting=(0, 60), readers=(0, 60))
     assert next_step(far, bounds) == Open(Interval(60, 100))
+
+
+@pytest.mark.parametrize(("rate", "waits"), [(0.0, False), (199.0, False), (204.0, True)])
+def test_a_reader_waits_for_what_a_segment_brings_soon(rate: float, waits: bool) -> None:
+    bounds = Limits(max_segments=3, max_parallel=1, near_bytes=5, soon_seconds=0.25)
+    work = (Work(0, 100, rate),)
+    now = Situation((Interval(0, 100),), (), work, waiting=(50,), readers=(0, 50))
+    assert next_step(now, bounds) == (None if waits else Open(Interval(50, 100)))
+
+
+@pytest.mark.parametrize(("rate", "is_split"), [(0.0, True), (399.0, True), (401.0, False)])
+def test_what_one_segment_brings_soon_is_not_split(rate: float, is_split: bool) -> None:
+    bounds = Limits(max_segments=2, max_parallel=2, min_segment_bytes=10, soon_seconds=0.25)
+    now = Situation((Interval(0, 100),), (), (Work(0, 100, rate),), readers=(0,))
+    assert next_step(now, bounds) == (Open(Interval(50, 100)) if is_split else None)
+
+
+def test_what_will_take_longest_is_split_first() -> None:
+    bounds = Limits(max_segments=4, max_parallel=4, min_segment_bytes=10)
+    slow, fast = Work(0, 40, rate=1.0), Work(40, 200, rate=100.0)
+    now = Situation((Interval(0, 200),), (), (fast, slow), readers=(0,))
+    assert next_step(now, bounds) == Open(Interval(20, 40))
 
 
 def test_two_readers_far_apart_do_not_take_one_place_from_each_other() -> None:

@@ -65,6 +65,14 @@ def test_more_are_tried_where_one_would_take_long(
     assert growth.allowed == (4 if stage is Stage.TRYING else 1)
 
 
+def test_nothing_is_tried_while_upstream_is_ahead_of_us() -> None:
+    growth = Growth(4, 0.0)
+    growth.tick(LATER, 1000.0, 10**6, is_behind=True)
+    assert (growth.stage, growth.allowed) == (Stage.LOOKING, 1)
+    growth.tick(2 * LATER, 1000.0, 10**6)
+    assert growth.stage is Stage.TRYING
+
+
 @pytest.mark.parametrize(
     ("gain", "stage", "allowed"),
     [(WORTH_GAIN * 1.01, Stage.KEPT, 4), (WORTH_GAIN * 0.99, Stage.GIVEN_BACK, 1)],

@@ -66,9 +66,7 @@ async def test_a_range_of_a_cold_object_costs_that_range_and_stays() -> None:
 
 @pytest.mark.parametrize("etag", [None, 'W/"v1"'])
 async def test_the_rest_of_what_has_no_strong_validator_is_fetched_anew(etag: str | None) -> None:
-    rig = rig_of(
-        Representation(BODY, etag=etag), policy=replace(SMALL, when_alone=WhenAlone.STOP)
-    )
+    rig = rig_of(Representation(BODY, etag=etag), policy=replace(SMALL, when_alone=WhenAlone.STOP))
     rig.upstream.choose = lambda _: SLOW
     first = await rig.read()
     assert await take(first, 1000) == BODY[:1000]
@@ -199,6 +197,29 @@ async def test_a_fast_upstream_gets_one_connection() -> None:
     rig = rig_of()
     assert await take_all(await rig.read()) == BODY
     assert len(rig.upstream.asks) == 1
+    await rig.close()
+
+
+async def test_an_upstream_that_is_ahead_of_us_gets_one_connection() -> None:
+    rig = rig_of()
+    rig.upstream.choose = lambda _: replace(SLOW, unread_bytes=10**6)
+    assert await take_all(await rig.read()) == BODY
+    assert len(rig.upstream.asks) == 1
+    assert rig.upstream.delivered_bytes() == LENGTH
+    await rig.close()
+
+
+async def test_a_reader_waits_for_bytes_that_are_about_to_come() -> None:
+    rig = rig_of()
+    rig.upstream.choose = lambda _: Act(pause_seconds=0.01)
+    first = await rig.read()
+    await take(first, 2000)
+    # 100 kB a second: in a quarter of a second come the 20 kB that lie between.
+    second = await rig.read(Interval(22_000, LENGTH))
+    assert await take_all(second) == BODY[22_000:]
+    assert await take_all(first) == BODY[2000:]
+    assert len(rig.upstream.asks) == 1
+    assert rig.upstream.delivered_bytes() == LENGTH
     await rig.close()
 
 

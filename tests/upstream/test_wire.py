@@ -84,6 +84,20 @@ async def test_a_large_body_does_not_gather_for_a_slow_reader(
         assert size == 40 * HIGH_WATER_BYTES
 
 
+async def test_what_has_come_and_was_not_read_is_told_wherever_it_waits(
+    origin: Origin, upstream: HttpxUpstream
+) -> None:
+    body = b"x" * (HIGH_WATER_BYTES + 500_000)
+    origin.add("/f", body=body)
+    async with upstream.open(Ask(origin.url("/f"))) as response, asyncio.timeout(20):
+        while response.unread_bytes <= HIGH_WATER_BYTES:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+        assert response.unread_bytes <= len(body)
+        assert b"".join([piece async for piece in response.chunks()]) == body
+        assert response.unread_bytes == 0
+    assert response.unread_bytes == 0
+
+
 async def test_a_head_request_needs_no_body_and_keeps_its_connection(
     origin: Origin, upstream: HttpxUpstream
 ) -> None:

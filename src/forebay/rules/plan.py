@@ -11,6 +11,9 @@ The order of concerns:
    second half gets a segment of its own (work stealing: few, long requests; RFC 9110 §14.2
    asks clients not to send many small ones).
 
+What a segment will bring *soon*, by its measured rate, is left to it: a request for that would
+hardly be sooner, and a connection that is cut short has more in its sockets than it has brought.
+
 Steps never overlap: opening inside the work of a running segment means that this segment now
 ends where the new one starts.
 """
@@ -26,10 +29,12 @@ from forebay.rules import coverage as cov
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a running segment still has to bring: bytes ``position`` to ``stop``."""
+    """What a running segment still has to bring: bytes ``position`` to ``stop``, lately at
+    ``rate`` bytes per second (0 where that is not known yet)."""
 
     position: int
     stop: int
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,16 @@ class Limits:
 
     ``max_segments`` bounds the connections at work; ``max_parallel`` (at most that) how many
     may be opened only to be faster; ``min_segment_bytes`` is the least that is worth a
-    request for speed's sake; a reader within ``near_bytes`` ahead of a segment waits for it.
+    request for speed's sake; a reader waits for a segment that is at most ``near_bytes``, or
+    ``soon_seconds`` by its rate, before him. What one segment brings within ``soon_seconds`` is
+    not split.
     """
 
     max_segments: int
     max_parallel: int
     min_segment_bytes: int = 4 * 1024 * 1024
     near_bytes: int = 1024 * 1024
+    soon_seconds: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,12 @@ def _first_unserved(now: Situation, limits: Limits) -> int | None:
 
 def _serves(work: Work, position: int, limits: Limits) -> bool:
     """Whether this segment will bring the byte at ``position`` soon."""
-    return work.position <= position < min(work.stop, work.position + limits.near_bytes)
+    return work.position <= position < min(work.stop, work.position + _near_bytes(work, limits))
+
+
+def _near_bytes(work: Work, limits: Limits) -> int:
+    """What this segment brings so soon that another would hardly be sooner."""
+    return max(limits.near_bytes, int(work.rate * limits.soon_seconds))
 
 
 def _dispensable(now: Situation, limits: Limits) -> int | None:
@@ -131,7 +144,7 @@ def _dispensable(now: Situation, limits: Limits) -> int | None:
 
 
 def _is_followed(work: Work, position: int, limits: Limits) -> bool:
-    return work.position - limits.near_bytes <= position < work.position
+    return work.position - _near_bytes(work, limits) <= position < work.position
 
 
 def _piece_at(now: Situation, position: int) -> Interval:
@@ -157,10 +170,16 @@ def _fill_a_gap(now: Situation) -> Open | None:
 
 
 def _split(now: Situation, limits: Limits) -> Open | None:
-    if not now.running:
-        return None
-    longest = max(now.running, key=lambda work: work.stop - work.position)
-    if longest.stop - longest.position < 2 * limits.min_segment_bytes:
+    """The second half of what will take longest; what has no rate yet is taken for average."""
+    known = [work.rate for work in now.running if work.rate > 0]
+    usual = sum(known) / len(known) if known else 1.0
+
+    def seconds_left(work: Work) -> float:
+        return (work.stop - work.position) / (work.rate or usual)
+
+    large = [w for w in now.running if w.stop - w.position >= 2 * limits.min_segment_bytes]
+    longest = max(large, key=seconds_left, default=None)
+    if longest is None or (known and seconds_left(longest) <= limits.soon_seconds):
         return None
     middle = longest.position + (longest.stop - longest.position + 1) // 2
     return Open(Interval(middle, longest.stop))

@@ -82,6 +82,10 @@ class _Presented:
     def framed(self) -> bool:
         return self._response.framed
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._response.unread_bytes
+
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.chunks()
 

@@ -37,7 +37,7 @@ from forebay.rules.proof import may_join
 from forebay.streaming.asking import RangesIgnored, UpstreamBusy, ask_for, examine
 from forebay.streaming.pace import Growth
 from forebay.streaming.roster import Roster, host_of, laggards
-from forebay.streaming.segment import Segment
+from forebay.streaming.segment import Segment, are_behind
 from forebay.streaming.steadfast import see_through
 from forebay.streaming.subject import Subject, Surroundings
 from forebay.streaming.tee import clip
@@ -124,8 +124,9 @@ class Crew:
 
     def work(self) -> tuple[Work, ...]:
         """The running segments in the plan's words. Only where the length is known."""
+        now = self._around.clock()
         return tuple(
-            Work(segment.received, segment.stop)
+            Work(segment.received, segment.stop, segment.meter.rate(now))
             for segment in self._running
             if segment.stop is not None
         )
@@ -223,7 +224,9 @@ class Crew:
         now = self._around.clock()
         allowed = self.growth.allowed
         if self.ranges_work and self._running:
-            self.growth.tick(now, self.rate(), remaining_bytes)
+            self.growth.tick(
+                now, self.rate(), remaining_bytes, is_behind=are_behind(self._running, now)
+            )
         if self.growth.allowed < allowed:
             for segment in tuple(self._running)[self.growth.allowed :]:
                 self._cut(segment)
@@ -265,6 +268,7 @@ class Crew:
         chunks: AsyncIterator[bytes] = response.chunks()
         if skip:
             chunks = clip(chunks, skip)
+        segment.unread_bytes = lambda: response.unread_bytes
         await segment.bring(chunks, self._draft, self._on_written, self._around.clock)
 
     def _prove(self, segment: Segment, asked: Interval, answer: Head) -> int:

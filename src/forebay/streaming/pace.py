@@ -59,7 +59,8 @@ class Growth:
 
     Starts with one. When what remains would take longer than it is worth, all that the
     policy allows are tried at once; if the total rate has not grown after a second, they are
-    given back. ``allowed`` is the answer at any time.
+    given back. While upstream is ahead of us, nothing is tried: each connection that is cut
+    short costs what is in its sockets. ``allowed`` is the answer at any time.
     """
 
     most: int
@@ -69,11 +70,16 @@ class Growth:
     _rate_before: float = 0.0
     _tried_at: float = 0.0
 
-    def tick(self, now: float, rate: float, remaining_bytes: int) -> None:
-        """Look at the total rate now; a few times a second."""
+    def tick(
+        self, now: float, rate: float, remaining_bytes: int, *, is_behind: bool = False
+    ) -> None:
+        """Look at the total rate now; a few times a second.
+
+        ``is_behind`` says that bytes wait for us and not we for them.
+        """
         if self.stage is Stage.LOOKING and now - self.started >= LOOK_AFTER_SECONDS:
             # Without a rate there would be nothing to judge the gain by.
-            if rate > 0 and remaining_bytes / rate > WORTH_SECONDS:
+            if not is_behind and rate > 0 and remaining_bytes / rate > WORTH_SECONDS:
                 self.stage, self.allowed = Stage.TRYING, self.most
                 self._rate_before, self._tried_at = rate, now
         elif self.stage is Stage.TRYING and now - self._tried_at >= JUDGE_AFTER_SECONDS:

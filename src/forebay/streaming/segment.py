@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -12,6 +12,13 @@ from forebay.ports import Draft
 from forebay.streaming.pace import Meter
 from forebay.streaming.sink import BlobSink
 from forebay.streaming.tee import close_source, tee
+
+BACKLOG_BYTES = 128 * 1024
+"""So much behind a chunk that was just taken means that upstream is ahead of us: more than a paced
+sender's bursts leave, less than any socket's buffer holds when it is full."""
+
+BEHIND_SHARE = 0.5
+"""Where more than this share of the bytes waited for us, upstream is not what limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,10 @@ class Segment:
         self.natural_stop = stop
         self.started = now
         self.meter = Meter(now)
+        self.unread_bytes: Callable[[], int] = lambda: 0
+        """Tells what waits behind the chunk that was taken last."""
+        self.backlogged = Meter(now)
+        """Those of the bytes behind which more were waiting already."""
         self.body_ended = False
         self.is_proved = False
         """Whether a head has come that proves the bytes behind it ours."""
@@ -88,7 +99,10 @@ class Segment:
         try:
             async with aclosing(tee(self._mine(chunks), sink)) as copied:
                 async for chunk in copied:
-                    self.meter.add(len(chunk), clock())
+                    now = clock()
+                    self.meter.add(len(chunk), now)
+                    if self.unread_bytes() >= BACKLOG_BYTES:
+                        self.backlogged.add(len(chunk), now)
         finally:
             try:
                 await sink.settle()
@@ -115,3 +129,9 @@ class Segment:
             self.body_ended = True
         finally:
             await close_source(chunks)
+
+
+def are_behind(segments: Collection[Segment], now: float) -> bool:
+    """Whether upstream sends these faster than we take what it sends."""
+    waited = sum(segment.backlogged.rate(now) for segment in segments)
+    return waited > BEHIND_SHARE * sum(segment.meter.rate(now) for segment in segments)

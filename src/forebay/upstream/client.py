@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -219,6 +219,12 @@ class Response:
     def framed(self) -> bool:
         return self._framing.proves_end
 
+    @property
+    def unread_bytes(self) -> int:
+        """See ``ports.UpstreamResponse.unread_bytes``; other transports than ours cannot tell."""
+        unread: Callable[[], int] | None = self._response.extensions.get("unread_bytes")
+        return unread() if unread is not None else 0
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """See ``ports.UpstreamResponse.chunks``."""
         left = self._framing.length_bytes
@@ -292,15 +298,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._pool.give_back(wire, origin)
             raise
+        body = _ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds)
         extensions: dict[str, Any] = {
             "http_version": b"HTTP/1.1",
             "reason_phrase": received.head.reason.encode("latin-1"),
             "interim": received.interim,
+            "unread_bytes": body.unread_bytes,
         }
         return httpx.Response(
             received.head.status,
             headers=received.head.fields.to_raw(),
-            stream=_ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds),
+            stream=body,
             extensions=extensions,
         )
 
@@ -327,6 +335,9 @@ class _ResponseBody(httpx.AsyncByteStream):
         if not piece:
             raise StopAsyncIteration
         return piece
+
+    def unread_bytes(self) -> int:
+        return self._wire.unread_bytes if self._wire is not None else 0
 
     async def aclose(self) -> None:
         wire, self._wire = self._wire, None

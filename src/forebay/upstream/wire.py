@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -148,6 +151,13 @@ class Wire(asyncio.Protocol):
             self._resume_reading()
         return piece
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of the answer that have come and were not taken, the kernel's among them."""
+        if self._incoming is None:
+            return 0
+        return self._incoming.queued_bytes + _held_by_kernel(self._transport)
+
     def release(self) -> bool:
         """End the exchange. True if the connection may serve another; else it is closed."""
         incoming, self._incoming = self._incoming, None
@@ -265,3 +275,12 @@ class Wire(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _held_by_kernel(transport: asyncio.Transport | None) -> int:
+    """Bytes in the socket's receive queue; 0 where the socket is gone or cannot tell."""
+    held = bytearray(4)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        descriptor = transport.get_extra_info("socket").fileno() if transport else -1
+        fcntl.ioctl(descriptor, termios.FIONREAD, held)
+    return int.from_bytes(held, sys.byteorder, signed=True)
