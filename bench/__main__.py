@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import congestion, document, eviction, peers, report, servers
+from bench.cold import COLD, FAR_BYTES, ROUND_TRIP_SECONDS
 from bench.hardships import HARDSHIPS
 from bench.servers import MIB
 from bench.workloads import WORKLOADS as STREAMS
 from bench.workloads import Case, Sample, Stage
 
-WORKLOADS = {**STREAMS, **HARDSHIPS}
+WORKLOADS = {**STREAMS, **COLD, **HARDSHIPS}
 
 _ROUNDS, _QUICK_ROUNDS = 5, 2
 _SECONDS, _QUICK_SECONDS = 2.0, 0.5
@@ -83,7 +84,14 @@ def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator
         origins = {
             "origin": start(servers.nginx_origin(nginx, directory / "origin")),
             "paced": start(
-                servers.paced_origin(directory / "paced", paced_bytes, _PACED_RATE_BYTES_PER_SECOND)
+                servers.paced_origin(
+                    directory / "paced",
+                    paced_bytes,
+                    rate_bytes_per_second=_PACED_RATE_BYTES_PER_SECOND,
+                )
+            ),
+            "far": start(
+                servers.paced_origin(directory / "far", FAR_BYTES, think_seconds=ROUND_TRIP_SECONDS)
             ),
         }
         caches = [
@@ -96,7 +104,8 @@ def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator
         yield Stage(
             caches=tuple(caches),
             origins=origins,
-            origin_log=directory / "origin" / "access.log",
+            logs={name: directory / name / "access.log" for name in origins},
+            directory=directory,
             seconds=_QUICK_SECONDS if quick else _SECONDS,
             quick=quick,
         )

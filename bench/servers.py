@@ -175,14 +175,20 @@ def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> It
 
 
 @contextlib.contextmanager
-def forebay(directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
-    """``forebay serve`` with its defaults; loopback and the origins' ports are opened."""
+def forebay(
+    directory: Path, origins: Mapping[str, Server], more: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """``forebay serve`` with its defaults; loopback and the origins' ports are opened.
+
+    ``more`` are environment variables that set something else.
+    """
     port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
     environment |= {
         "FOREBAY_UPSTREAM__ALLOW_NETWORKS": '["127.0.0.0/8"]',
         "FOREBAY_UPSTREAM__ALLOW_PORTS": json.dumps([o.port for o in origins.values()]),
         "FOREBAY_SERVER__LOG_LEVEL": "warning",
+        **(more or {}),
     }
     serve = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
     command = [*serve, f"--cache-dir={directory / 'cache'}"]
@@ -192,13 +198,23 @@ def forebay(directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def paced_origin(directory: Path, size_bytes: int, rate_bytes_per_second: int) -> Iterator[Server]:
-    """An origin that paces each connection to this rate."""
+def paced_origin(
+    directory: Path,
+    size_bytes: int,
+    *,
+    rate_bytes_per_second: int = 0,
+    think_seconds: float = 0.0,
+) -> Iterator[Server]:
+    """An origin that paces each connection to this rate (0: does not), and answers so much late."""
     port = free_port()
-    numbers = [str(number) for number in (port, size_bytes, rate_bytes_per_second)]
-    command = [sys.executable, "-m", "bench.paced", *numbers]
+    directory.mkdir(parents=True, exist_ok=True)
+    numbers = (port, size_bytes, rate_bytes_per_second, think_seconds)
+    log = str(directory / "access.log")
+    command = [sys.executable, "-m", "bench.paced", log, *map(str, numbers)]
+    rate = f"{rate_bytes_per_second} B/s a connection" if rate_bytes_per_second else "unlimited"
+    shown = f"{rate}, {1000 * think_seconds:.0f} ms to each head"
     with started(command, directory, port, cwd=Path(__file__).parent.parent) as program:
-        yield Server("paced", port, program, f"{rate_bytes_per_second} B/s a connection")
+        yield Server(directory.name, port, program, shown)
 
 
 def free_port() -> int:

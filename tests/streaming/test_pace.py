@@ -17,7 +17,13 @@ from forebay.streaming.pace import (
     Stage,
 )
 from forebay.streaming.roster import LAGGARD_AFTER_SECONDS, Roster, laggards
-from forebay.streaming.segment import Segment, Source
+from forebay.streaming.segment import (
+    BACKLOG_BYTES,
+    LOOK_EVERY_SECONDS,
+    Segment,
+    Source,
+    are_behind,
+)
 from tests.fakes.mirrors import RecordingMirrors
 
 LATER = LOOK_AFTER_SECONDS + 0.01
@@ -174,3 +180,22 @@ def test_a_laggard_is_found_by_comparison_only(
         segment.meter.add(rate, age)
         segments.append(segment)
     assert laggards(segments, age) == slow
+
+
+def test_we_are_behind_while_bytes_wait_for_us() -> None:
+    segment, unread_bytes = Segment(A, 0, 10**9, 0.0), 0
+    segment.unread_bytes = lambda: unread_bytes
+
+    def look(times: int, since: float) -> bool:
+        for n in range(1, times + 1):
+            segment.look(since + n * LOOK_EVERY_SECONDS)
+        return are_behind([segment])
+
+    assert not are_behind([])
+    assert not look(20, 0.0)
+    unread_bytes = BACKLOG_BYTES
+    assert are_behind([segment]), "at this moment"
+    look(20, 1.0)
+    unread_bytes = BACKLOG_BYTES - 1
+    assert look(1, 2.0), "and lately"
+    assert not look(20, 3.0)

@@ -224,9 +224,7 @@ class Crew:
         now = self._around.clock()
         allowed = self.growth.allowed
         if self.ranges_work and self._running:
-            self.growth.tick(
-                now, self.rate(), remaining_bytes, is_behind=are_behind(self._running, now)
-            )
+            self.growth.tick(now, self.rate(), remaining_bytes, is_behind=are_behind(self._running))
         if self.growth.allowed < allowed:
             for segment in tuple(self._running)[self.growth.allowed :]:
                 self._cut(segment)

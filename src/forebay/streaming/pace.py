@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 RATE_MEMORY_SECONDS = 0.5
-LOOK_AFTER_SECONDS = 0.1
+LOOK_AFTER_SECONDS = 0.05
 """How long the first connection is watched before others may join it."""
 JUDGE_AFTER_SECONDS = 1.0
 """How long added connections have to prove themselves (slow start included)."""

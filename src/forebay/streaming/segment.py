@@ -18,7 +18,10 @@ BACKLOG_BYTES = 128 * 1024
 sender's bursts leave, less than any socket's buffer holds when it is full."""
 
 BEHIND_SHARE = 0.5
-"""Where more than this share of the bytes waited for us, upstream is not what limits."""
+"""Where this happens at more than this share of the looks, upstream is not what limits."""
+LOOK_EVERY_SECONDS = 0.005
+LOOK_WEIGHT = 0.25
+"""Of one look, in the fading share of those that found a backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ class Segment:
         self.meter = Meter(now)
         self.unread_bytes: Callable[[], int] = lambda: 0
         """Tells what waits behind the chunk that was taken last."""
-        self.backlogged = Meter(now)
-        """Those of the bytes behind which more were waiting already."""
+        self.backlog_share = 0.0
+        """How often, lately, more were waiting already when some were taken."""
+        self._looked = now
         self.body_ended = False
         self.is_proved = False
         """Whether a head has come that proves the bytes behind it ours."""
@@ -101,8 +105,7 @@ class Segment:
                 async for chunk in copied:
                     now = clock()
                     self.meter.add(len(chunk), now)
-                    if self.unread_bytes() >= BACKLOG_BYTES:
-                        self.backlogged.add(len(chunk), now)
+                    self.look(now)
         finally:
             try:
                 await sink.settle()
@@ -111,6 +114,13 @@ class Segment:
         await sink.drain()
         if not self.is_finished():
             raise UpstreamMisbehaved("The upstream ended a body before its declared end.")
+
+    def look(self, now: float) -> None:
+        """See whether upstream is ahead of us, unless that was done a moment ago."""
+        if now - self._looked >= LOOK_EVERY_SECONDS:
+            self._looked = now
+            is_backlogged = self.unread_bytes() >= BACKLOG_BYTES
+            self.backlog_share += LOOK_WEIGHT * (is_backlogged - self.backlog_share)
 
     async def _mine(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The chunks up to ``stop``, wherever it is when they come."""
@@ -131,7 +141,9 @@ class Segment:
             await close_source(chunks)
 
 
-def are_behind(segments: Collection[Segment], now: float) -> bool:
-    """Whether upstream sends these faster than we take what it sends."""
-    waited = sum(segment.backlogged.rate(now) for segment in segments)
-    return waited > BEHIND_SHARE * sum(segment.meter.rate(now) for segment in segments)
+def are_behind(segments: Collection[Segment]) -> bool:
+    """Whether upstream sends some of these faster than we take what it sends."""
+    return any(
+        segment.backlog_share > BEHIND_SHARE or segment.unread_bytes() >= BACKLOG_BYTES
+        for segment in segments
+    )

@@ -31,6 +31,7 @@ from forebay.rules.plan import Cut, Open, Situation, goes_on_alone, next_step
 from forebay.streaming.crew import Crew, Subject, Surroundings
 from forebay.streaming.digests import Digester
 from forebay.streaming.keeping import Keeper
+from forebay.streaming.pace import LOOK_AFTER_SECONDS
 from forebay.streaming.reader import TransferReader
 from forebay.streaming.segment import Segment, Source
 from forebay.streaming.steadfast import see_through
@@ -379,8 +380,10 @@ class Transfer:
     async def _watch(self) -> None:
         """Look at rates often, and at the disk now and then."""
         began = checkpointed = self._around.clock()
+        pause_seconds = LOOK_AFTER_SECONDS
         while not self.is_over:
-            await asyncio.sleep(WATCH_EVERY_SECONDS)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = WATCH_EVERY_SECONDS
             is_late = self._around.clock() - began >= ABANDONED_AFTER_SECONDS
             if is_late and not self._readers and not self._goes_on_alone():
                 self.stop()

@@ -1,0 +1,213 @@
+"""Workloads of objects that nobody has asked for before: what a cache's way out is worth.
+
+Each measurement asks with a query that is new, so that caches know nothing and origins, which
+do not look at it, have it in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench import servers
+from bench.load import Load, Result
+from bench.servers import MIB, Server
+from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure, measure_both
+
+FAR_BYTES = 1024 * MIB
+ROUND_TRIP_SECONDS = 0.05
+"""How late the far origin's heads come."""
+_CLIENTS = 64
+_CRAWL_BYTES_PER_SECOND = MIB
+_CRAWL_PIECE_BYTES = 16 * 1024
+
+
+def cold_range(stage: Stage) -> Iterator[Case]:
+    """The bytes 900 to 901 MiB of 1 GiB, from an origin one round trip away."""
+
+    def fetch(cache: Server) -> Sample:
+        query = str(fresh_key())
+        url = stage.url(cache, "far", f"object?{query}")
+        load = Load(url, range_bytes=MIB, range_start=900 * MIB)
+        sample, result = measure_both(cache, load, _first_byte_ms)
+        return replace(
+            sample,
+            notes={
+                "round trips to the first byte": result.first_byte_seconds[0] / ROUND_TRIP_SECONDS,
+                "done, ms": 1000 * _last_done(result),
+                "upstream MiB": _upstream_bytes(stage.logs["far"], query) / MIB,
+            },
+        )
+
+    targets = {cache.name: partial(fetch, cache) for cache in stage.caches_of("far")}
+    yield Case(
+        "cold-range, first byte of 1 MiB at 900", "ms", targets, "nginx",
+        more_is_better=False,
+    )  # fmt: skip
+
+
+def cold_stream(stage: Stage) -> Iterator[Case]:
+    """A large object for one client, at whatever speed it comes; also with one connection only."""
+
+    def fetch(server: Server, url: str) -> Callable[[], Sample]:
+        return lambda: measure(server, Load(f"{url}?{fresh_key()}"), gib_per_second)
+
+    origin = stage.origins["origin"]
+    targets = {c.name: fetch(c, stage.url(c, "origin", "large")) for c in stage.caches}
+    targets["direct"] = fetch(origin, f"{origin.url}/large")
+    one = {"FOREBAY_DEFAULTS__MAX_SEGMENTS": "1"}
+    with servers.forebay(stage.directory / "one-connection", stage.origins, one) as single:
+        targets["forebay x1"] = fetch(single, stage.url(single, "origin", "large"))
+        yield Case("cold-stream, 256 MiB", "GiB/s", targets, "nginx")
+
+
+def herd(stage: Stage) -> Iterator[Case]:
+    """64 clients that ask for one object at the same moment; and one that asks the origin.
+
+    From the unlimited origin this measures how fast a cache serves 64 clients; from the paced one
+    whether they wait for anything but upstream.
+    """
+    for origin, path in (("origin", "medium"), ("paced", "object")):
+
+        def rush(
+            server: Server, base: str, clients: int, origin: str = origin, path: str = path
+        ) -> Sample:
+            query = str(fresh_key())
+            load = Load(f"{base}/{path}?{query}", clients=clients)
+            sample, result = measure_both(server, load, _last_done)
+            body_bytes = sample.body_bytes / clients
+            notes = {
+                "upstream bodies": _upstream_bytes(stage.logs[origin], query) / body_bytes,
+                "median first byte, ms": 1000 * statistics.median(result.first_byte_seconds),
+                "last first byte, ms": 1000 * max(result.first_byte_seconds),
+            }
+            return replace(sample, notes=notes)
+
+        targets = {
+            cache.name: partial(rush, cache, cache.bases[origin], _CLIENTS)
+            for cache in stage.caches_of(origin)
+        }
+        server = stage.origins[origin]
+        targets["1 client, direct"] = partial(rush, server, server.url, 1)
+        name = "herd, 64 clients" + (", paced origin" if origin == "paced" else "")
+        yield Case(name, "s to the last", targets, "nginx", more_is_better=False)
+
+
+def cold_throttled(stage: Stage) -> Iterator[Case]:
+    """From an origin that paces each connection; downloaders go there directly."""
+    paced = stage.origins["paced"]
+
+    def through(cache: Server) -> Sample:
+        query = str(fresh_key())
+        url = stage.url(cache, "paced", f"object?{query}")
+        sample = measure(cache, Load(url), _last_done)
+        bodies = _upstream_bytes(stage.logs["paced"], query) / sample.body_bytes
+        return replace(sample, notes={"upstream bodies": bodies})
+
+    def program(command: list[str]) -> Sample:
+        with tempfile.TemporaryDirectory() as directory:
+            query, start = str(fresh_key()), time.perf_counter()
+            url = f"{paced.url}/object?{query}"
+            subprocess.run([*command, url], cwd=directory, check=True, capture_output=True)
+            seconds = time.perf_counter() - start
+            (file,) = Path(directory).iterdir()
+            bodies = _upstream_bytes(stage.logs["paced"], query) / file.stat().st_size
+        return Sample(seconds, seconds, 0, notes={"upstream bodies": bodies})
+
+    caches = stage.caches_of("paced")
+    targets: dict[str, Callable[[], Sample]] = {c.name: partial(through, c) for c in caches}
+    if shutil.which("curl"):
+        targets["curl direct"] = partial(program, ["curl", "-sfo", "out"])
+    if shutil.which("aria2c"):
+        for connections in (4, 16):
+            number = str(connections)
+            aria2 = ["aria2c", "-q", "-x", number, "-s", number, "-k1M", "--file-allocation=none"]
+            targets[f"aria2c -x{number} direct"] = partial(program, aria2)
+    with contextlib.ExitStack() as stack:
+        more = {"FOREBAY_DEFAULTS__MAX_SEGMENTS": "16", "FOREBAY_DEFAULTS__MIN_SEGMENT": "1MiB"}
+        sixteen = stack.enter_context(
+            servers.forebay(stage.directory / "sixteen", stage.origins, more)
+        )
+        targets["forebay x16, min_segment 1MiB"] = partial(through, sixteen)
+        yield Case("cold-throttled", "s", targets, "nginx", more_is_better=False)
+
+
+def cold_beside_slow(stage: Stage) -> Iterator[Case]:
+    """What a reader of 1 MiB/s costs a fast one that asks for the same object after it."""
+    for origin, path in (("origin", "large"), ("paced", "object")):
+
+        def fetch(cache: Server, origin: str = origin, path: str = path) -> Sample:
+            alone = measure(
+                cache, Load(stage.url(cache, origin, f"{path}?{fresh_key()}")), _last_done
+            )
+            url = stage.url(cache, origin, f"{path}?{fresh_key()}")
+            with _crawling(url):
+                beside = measure(cache, Load(url), _last_done)
+            ratio = beside.value / alone.value
+            return replace(beside, notes={"alone, s": alone.value, "beside / alone": ratio})
+
+        targets = {cache.name: partial(fetch, cache) for cache in stage.caches_of(origin)}
+        name = "cold-beside-slow" + (", paced origin" if origin == "paced" else "")
+        yield Case(name, "s", targets, "nginx", more_is_better=False)
+
+
+COLD = {
+    "cold-range": cold_range,
+    "cold-stream": cold_stream,
+    "herd": herd,
+    "cold-throttled": cold_throttled,
+    "cold-beside-slow": cold_beside_slow,
+}
+
+
+@contextlib.contextmanager
+def _crawling(url: str) -> Iterator[None]:
+    """A client that reads this at its own speed, until the block ends."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    done = threading.Event()
+
+    def crawl(client: socket.socket) -> None:
+        while not done.wait(_CRAWL_PIECE_BYTES / _CRAWL_BYTES_PER_SECOND):
+            if not client.recv(_CRAWL_PIECE_BYTES):
+                return
+
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CRAWL_PIECE_BYTES)
+        client.connect((parts.hostname, parts.port or 80))
+        target = f"{parts.path}?{parts.query}"
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        client.recv(_CRAWL_PIECE_BYTES)
+        crawler = threading.Thread(target=crawl, args=(client,))
+        crawler.start()
+        try:
+            yield
+        finally:
+            done.set()
+            crawler.join()
+
+
+def _last_done(result: Result) -> float:
+    return max(result.done_seconds)
+
+
+def _first_byte_ms(result: Result) -> float:
+    return 1000 * result.first_byte_seconds[0]
+
+
+def _upstream_bytes(log: Path, query: str) -> int:
+    """The body bytes that the origin sent for requests with this query."""
+    time.sleep(0.2)  # a line is written when the request is done with
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return sum(int(sent) for uri, _, sent in lines if uri.endswith(f"?{query}"))
