@@ -162,24 +162,27 @@ def test_a_mirror_without_room_gives_way_to_one_that_has_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "age", "slow"),
+    ("rates", "known", "age", "slow"),
     [
-        ({"a": 1000, "b": 100}, LAGGARD_AFTER_SECONDS, {"b"}),
-        ({"a": 1000, "b": 100}, LAGGARD_AFTER_SECONDS / 2, set()),
-        ({"a": 1000, "b": 500}, LAGGARD_AFTER_SECONDS, set()),
-        ({"a": 10}, LAGGARD_AFTER_SECONDS, set()),
-        ({"a": 0, "b": 0}, LAGGARD_AFTER_SECONDS, set()),
+        ({"a": 1000, "b": 100}, {}, LAGGARD_AFTER_SECONDS, {"b"}),
+        ({"a": 1000, "b": 100}, {}, LAGGARD_AFTER_SECONDS / 2, set()),
+        ({"a": 1000, "b": 500}, {}, LAGGARD_AFTER_SECONDS, set()),
+        ({"a": 10}, {}, LAGGARD_AFTER_SECONDS, set()),
+        ({"a": 0, "b": 0}, {}, LAGGARD_AFTER_SECONDS, set()),
+        ({"a": 100}, {"b": 9000}, LAGGARD_AFTER_SECONDS, {"a"}),
+        ({"a": 100}, {"b": 9000}, LAGGARD_AFTER_SECONDS / 2, set()),
+        ({"a": 100}, {"a": 9000}, LAGGARD_AFTER_SECONDS, set()),
     ],
 )
 def test_a_laggard_is_found_by_comparison_only(
-    rates: dict[str, int], age: float, slow: set[str]
+    rates: dict[str, int], known: dict[str, float], age: float, slow: set[str]
 ) -> None:
     segments = []
     for mirror, rate in rates.items():
         segment = Segment(Source(f"http://{mirror}/f", mirror), 0, 10**9, 0.0)
         segment.meter.add(rate, age)
         segments.append(segment)
-    assert laggards(segments, age) == slow
+    assert laggards(segments, age, known) == slow
 
 
 def test_we_are_behind_while_bytes_wait_for_us() -> None:

@@ -313,6 +313,22 @@ async def test_a_mirror_far_slower_than_another_is_left_in_mid_body() -> None:
     await rig.close()
 
 
+async def test_a_slow_mirror_is_left_for_one_that_has_been_fast_and_has_nothing_to_do() -> None:
+    whole = content(2_000_000)
+    policy = replace(SMALL, max_segments=2, min_segment_bytes=500_000)
+    health = RecordingMirrors()
+    rig = rig_of(Representation(whole), urls=(URL, OTHER), policy=policy, health=health)
+    slow, fast = Act(chunk_bytes=10_000), Act(chunk_bytes=100_000)
+    rig.upstream.choose = lambda ask: replace(slow if ask.url == URL else fast, pause_seconds=0.05)
+    body = await rig.read()
+    health.last.add(URL)
+    assert await take_all(body) == whole
+    # The fast one brings its half in half a second. It takes two to see that the other is slow.
+    assert asyncio.get_running_loop().time() < 3.5
+    assert sum(part.length_bytes for part in rig.written["e1"]) == len(whole)
+    await rig.close()
+
+
 async def test_a_mirror_with_another_representation_is_left_out() -> None:
     rig = rig_of(urls=(URL, OTHER, THIRD))
     rig.hold(Representation(content(LENGTH, 1), etag='"v2"'), OTHER)

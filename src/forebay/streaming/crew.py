@@ -36,7 +36,7 @@ from forebay.rules.plan import Limits, Work
 from forebay.rules.proof import may_join
 from forebay.streaming.asking import RangesIgnored, UpstreamBusy, ask_for, examine
 from forebay.streaming.pace import Growth
-from forebay.streaming.roster import Roster, host_of, laggards
+from forebay.streaming.roster import Roster, host_of
 from forebay.streaming.segment import Segment, are_behind
 from forebay.streaming.steadfast import see_through
 from forebay.streaming.subject import Subject, Surroundings
@@ -228,7 +228,7 @@ class Crew:
         if self.growth.allowed < allowed:
             for segment in tuple(self._running)[self.growth.allowed :]:
                 self._cut(segment)
-        self._leave_laggards(now)
+        self._leave_laggards()
         self._on_change()
 
     # How it is done.
@@ -324,6 +324,8 @@ class Crew:
             return
         self._helped.add(url)
         rate = size_bytes / max(self._around.clock() - segment.started, 1e-3)
+        if size_bytes >= RATE_FROM_BYTES:
+            self._roster.note_rate(segment.source.mirror, rate)
         self._around.health.note_success(url, rate if size_bytes >= RATE_FROM_BYTES else None)
 
     def _note_failure(self, segment: Segment, error: ForebayError) -> None:
@@ -385,11 +387,11 @@ class Crew:
         if wait == math.inf or (self.idle and wait > PATIENCE_SECONDS):
             self.error = self._last_error or UpstreamUnreachable("No upstream is left to ask.")
 
-    def _leave_laggards(self, now: float) -> None:
-        """Take the work of a mirror that is far slower than another at work right now."""
+    def _leave_laggards(self) -> None:
+        """Take the work of a mirror that is far slower than another."""
         if len(self._roster.remaining) < 2:
             return
-        slow = laggards(self._running, now)
+        slow = self._roster.laggards(self._running)
         for mirror in slow:
             self._roster.hold(mirror, LAGGARD_HOLD_SECONDS)
         for segment in tuple(self._running):

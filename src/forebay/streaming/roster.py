@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from forebay.ports import MirrorHealth
@@ -34,6 +34,7 @@ class Roster:
         self._clock = clock
         self._held_until: dict[str, float] = {}
         self._out: set[str] = set()
+        self._rates: dict[str, float] = {}
 
     @property
     def remaining(self) -> tuple[Source, ...]:
@@ -55,6 +56,17 @@ class Roster:
         waits = [self._held_until.get(s.mirror, now) - now for s in self.remaining]
         return max(0.0, min(waits, default=math.inf))
 
+    def note_rate(self, mirror: str, rate_bytes_per_second: float) -> None:
+        """Remember what a connection to this mirror has brought that has ended."""
+        self._rates[mirror] = rate_bytes_per_second
+
+    def laggards(self, segments: Iterable[Segment]) -> set[str]:
+        """The mirrors at work that are far slower than another, at work or free to be asked."""
+        now = self._clock()
+        free = {s.mirror for s in self.remaining if self._held_until.get(s.mirror, now) <= now}
+        known = {mirror: rate for mirror, rate in self._rates.items() if mirror in free}
+        return laggards(segments, now, known)
+
     def pick(self, *, added: bool) -> Source | None:
         """The mirror from which one more connection promises most, by what was measured.
 
@@ -75,12 +87,14 @@ def host_of(source: Source) -> str:
     return urlsplit(source.url).netloc
 
 
-def laggards(segments: Iterable[Segment], now: float) -> set[str]:
-    """The mirrors that are far slower than another at work right now."""
+def laggards(segments: Iterable[Segment], now: float, known: Mapping[str, float]) -> set[str]:
+    """The mirrors at work that are far slower than another is now, or was when ``known``."""
     rates: dict[str, float] = {}
     for segment in segments:
         if now - segment.started >= LAGGARD_AFTER_SECONDS:
             rate = segment.meter.rate(now)
             rates[segment.source.mirror] = max(rate, rates.get(segment.source.mirror, 0.0))
-    fastest = max(rates.values(), default=0.0)
+    # A mirror that was faster itself once is not left for that.
+    others = {**known, **rates}
+    fastest = max(others.values(), default=0.0)
     return {mirror for mirror, rate in rates.items() if rate < LAGGARD_SHARE * fastest}
