@@ -221,8 +221,9 @@ class Store(Protocol):
     async def forget(self, entry_id: str, key: str) -> None:
         """Remove this entry if it is still there; readers' descriptors go on working."""
 
-    def needs_verification(self, entry: Entry) -> bool:
-        """Whether bytes of this entry are to be verified before they are served. One look-up."""
+    def needs_verification(self, entry: Entry, wanted: Interval | None = None) -> bool:
+        """Whether bytes of this entry, or only these, are to be verified before they are served.
+        One look-up."""
 
     async def verify(self, entry: Entry, wanted: Interval) -> Entry:
         """Compare the stored bytes that hold this interval with their checksums, off the loop.

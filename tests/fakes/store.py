@@ -206,7 +206,7 @@ class MemoryStore:
             raise EntryDamaged("The stored file is gone.")
         return _reader_of(held.fileno)
 
-    def needs_verification(self, entry: Entry) -> bool:
+    def needs_verification(self, entry: Entry, wanted: Interval | None = None) -> bool:
         held = self._held.get(entry.entry_id)
         return held is not None and bool(held.rotten)
 

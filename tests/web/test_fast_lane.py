@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -15,16 +16,18 @@ from typing import Any
 import pytest
 import uvicorn
 
-from forebay.model import Fields, Mount, Policy, Request
+from forebay.model import Fields, Mount, Policy, Request, Window
 from forebay.ports import Reply, Selection
 from forebay.service import Service
-from forebay.service.lane import Contents
+from forebay.service.held import Contents
+from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.pace import Slots
 from forebay.upstream.mirrors import Mirrors
 from forebay.web import log
 from forebay.web.application import make_app
+from forebay.web.fastlane import without_range
 from forebay.web.protocol import protocol_with
 from tests.fakes.answers import AnsweringUpstream
 from tests.web.servers import SHORT
@@ -35,6 +38,9 @@ LARGE = random.Random(8).randbytes(3_000_000)
 BORN = 1_700_000_000.0
 DATE = ("date", formatdate(BORN, usegmt=True))
 FRESH = ("cache-control", "max-age=600")
+
+
+_NOT_TO_FILL = ("authorization", "if-", "range")
 
 
 class CountingService(Service):
@@ -51,12 +57,15 @@ class Rig:
     """A service on a disk, a scripted upstream, a clock that stands still, and two servers: one
     with the fast lane, one that puts a middleware in between and so has none."""
 
-    def __init__(self, directory: Path, *, shared: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, shared: bool = False, verify: Verify = Verify.FIRST_USE
+    ) -> None:
         self.now = BORN
         self.directory = directory
         self.store = DiskStore(
-            directory, max_size_bytes=None, min_free_bytes=0, shared=shared, clock=lambda: self.now
-        )
+            directory, max_size_bytes=None, min_free_bytes=0, shared=shared, verify=verify,
+            clock=lambda: self.now,
+        )  # fmt: skip
         self.upstream = AnsweringUpstream()
         around = Surroundings(
             upstream=self.upstream,
@@ -81,7 +90,7 @@ class Rig:
 
     async def fill(self, path: str, *lines: str) -> None:
         """Ask until what can be stored is stored, and the store knows it without its index."""
-        lines = tuple(line for line in lines if not line.startswith("Authorization"))
+        lines = tuple(line for line in lines if not line.lower().startswith(_NOT_TO_FILL))
         for _ in range(2):
             await self.get("ordinary", path, *lines)
             await self.settled()
@@ -199,6 +208,30 @@ HITS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "missing": ({"status": 404, "headers": [DATE]}, ()),
     "gone for good": ({"status": 410, "headers": [DATE, FRESH]}, ()),
     "with credentials": (_fields(("cache-control", "public, max-age=600")), ("Authorization: x",)),
+    "one byte too large for memory": ({"body": random.Random(1).randbytes(64 * 1024 + 1)}, ()),
+    "large": ({"body": LARGE}, ()),
+    "a part": ({}, ("Range: bytes=100-199",)),
+    "all but the first byte": ({}, ("range: bytes=1-",)),
+    "the end": ({}, ("Range: BYTES= -100",)),
+    "more than there is": ({}, ("Range: bytes=9000-99999",)),
+    "all as a part": ({}, ("Range: bytes=0-",)),
+    "a small part of a large one": ({"body": LARGE}, ("Range: bytes=1000000-1004095",)),
+    "a large part": ({"body": LARGE}, ("Range: bytes=1-2000000",)),
+    "a part of a page": (_fields(FRESH, ("content-type", "text/html")), ("Range: bytes=5-9",)),
+    "a part of a variant": (_fields(FRESH, ("vary", "accept")), ("Accept: a", "Range: bytes=5-9")),
+    "a part with a digest of the whole": (
+        _fields(FRESH, ("content-digest", "sha-256=:AA==:")),
+        ("Range: bytes=5-9",),
+    ),
+    "a part under a condition": ({}, ('If-Range: "one"', "Range: bytes=100-199")),
+    "nothing new": ({}, ('If-None-Match: "one"',)),
+    "nothing new in a part": ({}, ('If-None-Match: "one"', "Range: bytes=0-0")),
+    "nothing new since": (
+        _fields(FRESH, ("last-modified", formatdate(BORN - 9, usegmt=True))),
+        (f"If-Modified-Since: {formatdate(BORN, usegmt=True)}",),
+    ),
+    "something new": ({}, ('If-None-Match: "other"',)),
+    "the same thing": ({}, ('If-Match: "one"',)),
     "of a browser": ({}, ("User-Agent: Mozilla", "Accept: */*", "Connection: keep-alive")),
 }
 
@@ -230,20 +263,33 @@ async def test_a_reply_at_once_is_the_reply_of_the_story(rig: Rig) -> None:
         fast = rig.service.lane.answer_now(request)
         told = await rig.service.respond(request)
         assert fast is not None, kind
-        assert fast.body is not None, kind
-        assert told.body is not None, kind
-        await told.body.aclose()
+        assert await _read(fast) == await _read(told), kind
         assert sorted(fast.fields) == sorted(told.fields), kind
         for name in ("status", "reason", "length_bytes", "target_name", "cache_status"):
             assert getattr(fast, name) == getattr(told, name), (kind, name)
-        assert (await fast.body.next_piece() or b"") == script.get("body", SMALL), kind
+
+
+async def _read(reply: Reply) -> bytes | None:
+    """The whole body, then closed."""
+    if reply.body is None:
+        return None
+    octets = b""
+    while (piece := await reply.body.next_piece()) is not None:
+        if isinstance(piece, Window):
+            piece = os.pread(piece.fileno, piece.stop - piece.start, piece.start)
+        octets += piece
+    await reply.body.aclose()
+    return octets
 
 
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
-        (("Range: bytes=0-9",), 206),
-        (('If-None-Match: "one"',), 304),
+        (("Range: bytes=0-9,5000-5009",), 206),
+        (("Range: bytes=99999-",), 416),
+        (("Range: lines=0-9",), 200),
+        (('If-Match: "other"',), 412),
+        (('If-Range: "two"', "Range: bytes=0-9"), 200),
         (("Cache-Control: no-cache",), 200),
         (("Pragma: no-cache",), 200),
         (("Cache-Control: max-age=0",), 200),
@@ -265,19 +311,64 @@ async def test_what_asks_for_more_goes_the_ordinary_way(
     wire.close()
 
 
-@pytest.mark.parametrize(
-    "script",
-    [{"body": LARGE}, {"body": random.Random(1).randbytes(64 * 1024 + 1)}],
-    ids=["large", "one byte too large"],
-)
-async def test_an_entry_that_does_not_suit_goes_the_ordinary_way(
-    rig: Rig, script: dict[str, Any]
+@pytest.mark.parametrize("lines", [(), ("Range: bytes=5-9",), ("Range: bytes=5-2000000",)])
+async def test_bytes_that_are_to_be_verified_first_go_the_ordinary_way(
+    tmp_path: Path, lines: tuple[str, ...]
 ) -> None:
-    rig.add("/f", **script)
+    async with _running(Rig(tmp_path, verify=Verify.ALWAYS)) as rig:
+        rig.add("/f", body=LARGE)
+        await rig.fill("/f")
+        before = rig.service.asked
+        assert (await rig.get("fast", "/f", *lines)).status in (200, 206)
+        assert rig.service.asked == before + 1
+
+
+async def test_a_part_that_was_verified_is_fast_before_the_whole_is(tmp_path: Path) -> None:
+    body = random.Random(3).randbytes(20_000_000)
+    async with _running(Rig(tmp_path)) as rig:
+        rig.add("/f", body=body)
+        await rig.fill("/f")
+    async with _running(Rig(tmp_path)) as rig:
+        for asked in (1, 1, 1):
+            got = await rig.get("fast", "/f", "Range: bytes=1000-1999")
+            assert got.body == body[1000:2000]
+            assert rig.service.asked == asked
+        await rig.get("fast", "/f", "Range: bytes=18000000-18000999")
+        assert rig.service.asked == 2
+
+
+HEAD_OCTETS = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("piece", "value"),
+    [
+        (b"GET /x HTTP/1.1\r\nRange: bytes=0-9\r\nHost: a\r\n\r\n", "bytes=0-9"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nrange:bytes=-9\r\n\r\n", "bytes=-9"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n", None),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nX-Range: bytes=0-1\r\n\r\n", None),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n folded\r\n\r\n", None),
+        (HEAD_OCTETS + b"Range: bytes=0-1\r\n\r\n", None),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\n\r\nRange: bytes=0-1\r\n", None),
+        (b"\r\nRange: bytes=0-1\r\nGET /x HTTP/1.1\r\n\r\n", None),
+    ],
+)
+def test_only_a_whole_line_of_a_head_is_taken_for_its_range(
+    piece: bytes, value: str | None
+) -> None:
+    assert without_range(piece) == (piece if value is None else HEAD_OCTETS, value)
+
+
+async def test_two_range_lines_are_no_range(rig: Rig) -> None:
+    rig.add("/f")
     await rig.fill("/f")
-    before = rig.service.asked
-    assert (await rig.get("fast", "/f")).body == script.get("body", SMALL)
-    assert rig.service.asked == before + 1
+    wire = await rig.connect("fast")
+    for lines in ((), ("Range: bytes=0-9",), ("Range: bytes=0-9", "Range: bytes=3-4")):
+        for _ in range(3):
+            wire.ask(f"/{HOST}/f", *lines)
+            got = await wire.read()
+            assert got.status == (206 if len(lines) == 1 else 200)
+    wire.close()
 
 
 async def test_a_mount_that_shapes_its_replies_goes_the_ordinary_way(rig: Rig) -> None:

@@ -148,6 +148,11 @@ def select(request: Request, head: Head, length_bytes: int) -> Selected:
     # 2. If-Range that does not hold.
     if not if_range_holds(request, head):
         return Whole()
+    return select_specs(specs, length_bytes)
+
+
+def select_specs(specs: RangeSpecs, length_bytes: int) -> Selected:
+    """The same where Range is known to apply: its specs alone against the length."""
     # 3. Nothing of it exists. Of an empty representation a suffix does, and it is the whole.
     satisfiable = _satisfiable(specs, length_bytes)
     if not satisfiable:

@@ -1,41 +1,46 @@
-"""The fast lane: hits that can be answered at once, from memory, without waiting for anything.
+"""The fast lane: hits that can be answered at once, without waiting for anything.
 
 The lane asks the same rules as ``story`` and keeps what they said for as long as nothing that
 they looked at has changed. That is the request, which the caller keeps as a ``Question``; the
 stored entries, which ``find_cached`` gives as another tuple after every change, by whichever
 process; and of the clock only that the entry is still fresh. Age and ttl are told anew each time.
 
+Range is no part of a question: of all that is decided only the interval depends on it, once it
+is known to apply, and hardly two requests for parts are the same. So one question holds what was
+decided for the whole and what was decided for any one part.
+
 What may wait, or what depends on more than this, goes the ordinary way: whatever has to be asked
-or joined, conditions, ranges, wishes in Cache-Control, large bodies, and blobs that are not in
-the page cache. None always means that, and is never wrong.
+or joined, several ranges and those that cannot be satisfied, wishes in Cache-Control, bytes that
+are to be verified first, and small pieces that are not in the page cache. None always means that,
+and is never wrong.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from forebay.errors import ForebayError, StoreError
-from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Request, Target
-from forebay.ports import Reply
-from forebay.rules import freshness
+from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Interval, Request, Target
+from forebay.ports import Body, Reply
+from forebay.rules import freshness, ranges
 from forebay.rules.cache_status import format_cache_status
+from forebay.rules.content_range import content_range
 from forebay.rules.dates import parse_http_date
 from forebay.rules.fields import single
 from forebay.rules.heads import format_age
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.rules.vary import select_variant
 from forebay.service import replies
+from forebay.service.held import Contents, HeldFile, HeldFiles, read_resident
 from forebay.service.landings import VARIANT
-from forebay.streaming.reader import BytesBody
+from forebay.streaming.reader import BytesBody, StoredReader
 
 SMALL_BYTES = 64 * 1024
-"""The longest body that is answered from memory. Longer ones leave by ``sendfile``, beside whose
-work the ordinary way costs little."""
+"""The longest body that is written together with its head. Longer ones leave by ``sendfile``."""
 CONTENT_BYTES = 32 * 1024 * 1024
 """What all bodies in memory may take together. The page cache has them too: this spares opening,
 reading and closing a file, and need only hold what is asked for many times a second."""
@@ -48,13 +53,7 @@ UNSUITED = frozenset(
         "cache-control",
         "content-length",
         "expect",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
         "pragma",
-        "range",
         "transfer-encoding",
         "upgrade",
         "via",
@@ -75,7 +74,7 @@ class PeekableStore(Protocol):
     def open_reader(self, entry: Entry) -> int:
         """As ``ports.Store.open_reader``."""
 
-    def needs_verification(self, entry: Entry) -> bool:
+    def needs_verification(self, entry: Entry, wanted: Interval | None = None) -> bool:
         """As ``ports.Store.needs_verification``."""
 
     def touch(self, entry: Entry) -> None:
@@ -84,38 +83,58 @@ class PeekableStore(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """A request that may be answered at once, and what was found for it last."""
+    """A request, its Range left out, that may be answered at once, and what was found for it
+    last: ``whole`` without Range, ``part`` with any that asks for a single part."""
 
     request: Request
     target: Target
     entries: tuple[Entry, ...] | None = None
-    hit: Hit | None = None
+    whole: Hit | None = None
+    part: Hit | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hit:
     """What the rules made of one request and one entry, good for as long as that is fresh.
 
-    ``reply`` lacks a body, and its fields lack Age and our member of Cache-Status.
+    ``reply`` lacks a body, and its fields lack those of ``Answer.changing_fields``.
+    ``length_bytes`` is the entry's, None where no body follows.
     """
 
     reply: Reply
     entry: Entry
     initial_age_seconds: float
     lifetime_seconds: float
-    has_body: bool
+    length_bytes: int | None
+    is_part: bool
 
 
 class Answer(NamedTuple):
-    """A hit at one moment; ``content`` is the whole body, empty for HEAD."""
+    """A hit at one moment. What follows the head is ``content``, or where that is None the
+    ``interval`` of ``file``, which the caller releases."""
 
     hit: Hit
     age_seconds: int
     ttl_seconds: int
-    content: bytes
+    interval: Interval
+    content: bytes | None
+    file: HeldFile | None
 
-    def changing_fields(self) -> tuple[tuple[str, str], tuple[str, str]]:
+    def changing_fields(self) -> tuple[tuple[str, str], ...]:
         """What is still to be added to the reply's fields, at their end."""
+        return (*self.part_fields(), *self.time_fields())
+
+    def part_fields(self) -> tuple[tuple[str, str], ...]:
+        """Those that a 206 has for its part (``ranges.part_fields``)."""
+        if not self.hit.is_part:
+            return ()
+        return (
+            ("content-range", content_range(self.interval, self.hit.length_bytes)),
+            ("content-length", str(self.interval.length_bytes)),
+        )
+
+    def time_fields(self) -> tuple[tuple[str, str], ...]:
+        """Those that change with time."""
         status = CacheStatus(CacheOutcome.HIT, ttl_seconds=self.ttl_seconds)
         return (
             ("age", format_age(self.age_seconds)),
@@ -142,25 +161,46 @@ class Lane:
         self._resolve = resolve
         self._clock = clock
         self._contents = Contents(CONTENT_BYTES)
+        self._files = HeldFiles()
+
+    def close(self) -> None:
+        """Let go of every descriptor that nothing is being sent from."""
+        self._files.clear()
 
     def take_up(self, request: Request) -> Question | None:
-        """The question that this request asks; None if it is none for this lane."""
+        """The question that this request asks; None if it is none for this lane.
+
+        Its Range goes to ``answer`` as ``range_value`` each time.
+        """
         if request.method not in {"GET", "HEAD"}:
             return None
         if any(name in UNSUITED for name, _ in request.fields):
             return None
+        if len(request.fields.get_all("range")) > 1:
+            return None
+        request = replace(request, fields=request.fields.without("range"))
         try:
             target = self._resolve(request)
         except ForebayError:
             return None
         return Question(request, target) if target.mount.preset in PLAIN_PRESETS else None
 
-    def answer(self, question: Question) -> Answer | None:
-        """The answer if there is one now. Notes the use of the entry."""
+    def answer(
+        self, question: Question, range_value: str | None = None, *, may_send_files: bool = True
+    ) -> Answer | None:
+        """The answer if there is one now. Notes the use of the entry.
+
+        Where ``may_send_files`` is false, none that is longer than ``SMALL_BYTES``.
+        """
         entries = self._store.find_cached(question.target.key)
         if entries is None:
             return None
-        hit = question.hit if entries is question.entries else self._look(question, entries)
+        if entries is not question.entries:
+            question.entries, question.whole, question.part = entries, None, None
+        if question.request.method != "GET":
+            range_value = None  # Only GET has ranges (RFC 9110 §14.2).
+        hit = question.whole if range_value is None else question.part
+        hit = hit or self._look(question, entries, range_value)
         if hit is None:
             return None
         # The same arithmetic as in ``current_age``, so that both lanes give the same second.
@@ -168,104 +208,118 @@ class Lane:
         age = hit.initial_age_seconds + max(0.0, self._clock() - entry.response_time)
         if age >= hit.lifetime_seconds:
             return None
-        content = self._content(entry) if hit.has_body else b""
-        if content is None:
+        interval = _interval(hit, range_value)
+        if interval is None:
+            return None
+        found = self._bytes_of(entry, interval, may_send_files=may_send_files)
+        if found is None:
             return None
         self._store.touch(entry)
-        return Answer(hit, math.floor(age), math.floor(hit.lifetime_seconds - age), content)
+        ttl = math.floor(hit.lifetime_seconds - age)
+        if isinstance(found, HeldFile):
+            return Answer(hit, math.floor(age), ttl, interval, None, found)
+        return Answer(hit, math.floor(age), ttl, interval, found, None)
 
     def answer_now(self, request: Request) -> Reply | None:
         """The whole reply to this request, if it can be given at once."""
         question = self.take_up(request)
-        answer = self.answer(question) if question is not None else None
+        value = request.fields.get("range")
+        answer = self.answer(question, value) if question is not None else None
         if answer is None:
             return None
         reply = answer.hit.reply
+        body: Body | None = None
+        if answer.hit.length_bytes is not None:
+            body = _body(answer)
         return Reply(
             reply.status,
             Fields((*reply.fields, *answer.changing_fields())),
-            BytesBody(answer.content) if answer.hit.has_body else None,
+            body,
             CacheStatus(CacheOutcome.HIT, ttl_seconds=answer.ttl_seconds),
             reply.target_name,
-            reply.length_bytes,
+            answer.interval.length_bytes if answer.hit.is_part else reply.length_bytes,
             reply.reason,
         )
 
-    def _look(self, question: Question, entries: tuple[Entry, ...]) -> Hit | None:
+    def _look(
+        self, question: Question, entries: tuple[Entry, ...], range_value: str | None
+    ) -> Hit | None:
         """Steps 3, 5 and 6 of the story; what they find is remembered, that there is nothing is
         not, since a transfer may end or a clock be set without a change of what is stored."""
-        if not any(map(_is_small, entries)):
+        if not any(map(_suits, entries)):
             return None
         request, target = question.request, question.target
         entry = selected(request, target, entries)
         now = self._clock()
-        if entry is None or not _is_small(entry) or entry.entry_id in self._transfers:
+        if entry is None or not _suits(entry) or entry.entry_id in self._transfers:
             return None
-        policy = target.mount.policy
-        match freshness.decide(request, entry, now, policy, target.path):
+        match freshness.decide(request, entry, now, target.mount.policy, target.path):
             case freshness.Reuse(stale=False, revalidate_behind=False):
                 pass
             case _:
                 return None
+        if range_value is not None:
+            request = replace(request, fields=request.fields.with_field("range", range_value))
         shaped = replies.shape(request, entry)
-        if shaped.status != entry.head.status:
-            return None
-        status = CacheStatus(CacheOutcome.HIT)
-        reply = replies.headed(shaped, entry, status, now, None)
-        reply.fields = _lasting(reply.fields)
-        question.entries = entries
-        question.hit = Hit(
+        if "date" not in shaped.fields:
+            return None  # A 412's Date is each reply's own time.
+        is_part = _is_one_part(shaped)
+        if not (range_value is None or is_part or shaped.status == 304):
+            return None  # What it is instead may be another thing for another Range.
+        reply = replies.headed(shaped, entry, CacheStatus(CacheOutcome.HIT), now, None)
+        reply.fields = _lasting(reply.fields, is_part=is_part)
+        hit = Hit(
             reply,
             entry,
             current_age(entry, entry.response_time),
-            freshness_lifetime(entry.head, policy, target.path, entry.response_time),
-            isinstance(shaped, replies.Bytes),
+            freshness_lifetime(entry.head, target.mount.policy, target.path, entry.response_time),
+            entry.length_bytes if isinstance(shaped, replies.Bytes) else None,
+            is_part,
         )
-        return question.hit
+        if range_value is None:
+            question.whole = hit
+        else:
+            question.part = hit
+        return hit
+
+    def _bytes_of(
+        self, entry: Entry, interval: Interval, *, may_send_files: bool
+    ) -> bytes | HeldFile | None:
+        """The entry's bytes where they can be had at once, or the file to send them from."""
+        if not interval.length_bytes:
+            return b""
+        if (entry.length_bytes or 0) <= SMALL_BYTES:
+            content = self._content(entry)
+            return content if content is None else content[interval.start : interval.stop]
+        is_small = interval.length_bytes <= SMALL_BYTES
+        if not (is_small or may_send_files) or self._store.needs_verification(entry, interval):
+            return None
+        try:
+            file = self._files.get(entry.entry_id) or self._open(entry)
+        except StoreError:
+            return None
+        return read_resident(file.fileno, interval) if is_small else file.use()
+
+    def _open(self, entry: Entry) -> HeldFile:
+        return self._files.put(entry.entry_id, self._store.open_reader(entry))
 
     def _content(self, entry: Entry) -> bytes | None:
-        """The entry's bytes, from memory or, where that waits for nothing, from the disk."""
+        """The whole of a small entry, from memory or, where that waits for nothing, from disk."""
         content = self._contents.get(entry.entry_id)
         if content is None:
             if self._store.needs_verification(entry):
                 return None
             try:
-                content = _read_resident(self._store.open_reader(entry), entry.length_bytes or 0)
-            except (StoreError, OSError):
+                fileno = self._store.open_reader(entry)
+            except StoreError:
                 return None
+            try:
+                content = read_resident(fileno, Interval(0, entry.length_bytes or 0))
+            finally:
+                os.close(fileno)
             if content is not None:
                 self._contents.put(entry.entry_id, content)
         return content
-
-
-class Contents:
-    """Bodies by entry id, the least recently used leaving first when they take too much.
-
-    What is stored under an id never changes, and an id is only known to who has found its entry:
-    so nothing here can be out of date, and what was purged is never asked for again.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._held_bytes = 0
-
-    @property
-    def held_bytes(self) -> int:
-        return self._held_bytes
-
-    def get(self, entry_id: str) -> bytes | None:
-        content = self._held.get(entry_id)
-        if content is not None:
-            self._held.move_to_end(entry_id)
-        return content
-
-    def put(self, entry_id: str, content: bytes) -> None:
-        """Keep this content, which is not there yet, for as long as there is room."""
-        self._held[entry_id] = content
-        self._held_bytes += len(content)
-        while self._held_bytes > self._limit_bytes:
-            self._held_bytes -= len(self._held.popitem(last=False)[1])
 
 
 def selected(request: Request, target: Target, entries: Iterable[Entry]) -> Entry | None:
@@ -274,29 +328,46 @@ def selected(request: Request, target: Target, entries: Iterable[Entry]) -> Entr
     return select_variant(request, variants, target.mount.policy)
 
 
-def _is_small(entry: Entry) -> bool:
-    """Whether this entry can answer from memory, and with a Date of its own: elsewhere Date is
-    each reply's own time."""
-    length = entry.length_bytes
-    if not entry.complete or length is None or length > SMALL_BYTES:
+def _suits(entry: Entry) -> bool:
+    """Whether this entry is whole, and has a Date of its own: elsewhere Date is each reply's own
+    time."""
+    if not entry.complete or entry.length_bytes is None:
         return False
     date = single(entry.head.fields, "date")
     return date is not None and parse_http_date(date) is not None
 
 
-def _lasting(fields: Fields) -> Fields:
+def _is_one_part(shaped: replies.Plain | replies.Bytes) -> bool:
+    """Whether this is a 206 with a single part (RFC 9110 §15.3.7.1)."""
+    return isinstance(shaped, replies.Bytes) and shaped.status == 206 and shaped.layout is None
+
+
+def _interval(hit: Hit, range_value: str | None) -> Interval | None:
+    """The bytes of the entry that follow the head; None where Range says something else than
+    one part."""
+    if hit.length_bytes is None:
+        return Interval(0, 0)
+    if range_value is None:
+        return Interval(0, hit.length_bytes)
+    specs = ranges.parse_range(range_value)
+    match None if specs is None else ranges.select_specs(specs, hit.length_bytes):
+        case ranges.Part(interval):
+            return interval
+        case _:
+            return None
+
+
+def _lasting(fields: Fields, *, is_part: bool) -> Fields:
     """The fields without the lines of ``Answer.changing_fields``: ours is the last of its name."""
-    lines = [line for line in fields if line[0] != "age"]
+    gone = {"age", "content-range", "content-length"} if is_part else {"age"}
+    lines = [line for line in fields if line[0] not in gone]
     ours = max(at for at, (name, _) in enumerate(lines) if name == "cache-status")
     return Fields(lines[:ours] + lines[ours + 1 :])
 
 
-def _read_resident(fileno: int, length_bytes: int) -> bytes | None:
-    """The first bytes of the blob if all are in memory, else None. Closes the descriptor."""
-    buffer = bytearray(length_bytes)
-    try:
-        # One system call that fails rather than wait for the disk.
-        got = os.preadv(fileno, [buffer], 0, getattr(os, "RWF_NOWAIT", 0)) if length_bytes else 0
-    finally:
-        os.close(fileno)
-    return bytes(buffer) if got == length_bytes else None
+def _body(answer: Answer) -> Body:
+    if answer.file is None:
+        return BytesBody(answer.content or b"")
+    fileno = os.dup(answer.file.fileno)
+    answer.file.release()
+    return StoredReader(fileno, answer.interval)

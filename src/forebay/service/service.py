@@ -70,6 +70,8 @@ class Service:
 
     async def close(self) -> None:
         """Stop every transfer; what is covered stays."""
+        if self.lane is not None:
+            self.lane.close()
         await self._fetcher.close()
 
     # Requests.

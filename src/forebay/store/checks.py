@@ -62,10 +62,12 @@ class Known:
         self._limit = limit
         self._sound: OrderedDict[str, Intervals] = OrderedDict()
 
-    def has(self, entry_id: str, coverage: Intervals) -> bool:
-        """Whether all of these bytes are known to be sound."""
+    def has(self, entry_id: str, coverage: Intervals, wanted: Interval | None = None) -> bool:
+        """Whether all of these bytes, or those of them that are wanted, are known to be sound."""
         sound = self._sound.get(entry_id)
-        return sound is not None and (sound == coverage or not cov.subtract(coverage, sound))
+        if sound is None or sound == coverage:
+            return sound is not None
+        return not cov.subtract(coverage if wanted is None else (wanted,), sound)
 
     def sound(self, entry_id: str) -> Intervals:
         """The bytes of this entry that are known to be sound."""
@@ -94,10 +96,11 @@ class Checker:
         self.known = Known()
         self.counts = CheckCounts()
 
-    def needs(self, entry: Entry) -> bool:
-        """Whether any byte of the entry is to be verified before it is served. One look-up."""
+    def needs(self, entry: Entry, wanted: Interval | None = None) -> bool:
+        """Whether any byte of the entry, or of this interval, is to be verified before it is
+        served. One look-up."""
         if self._mode is Verify.FIRST_USE:
-            return not self.known.has(entry.entry_id, entry.coverage)
+            return not self.known.has(entry.entry_id, entry.coverage, wanted)
         return self._mode is Verify.ALWAYS
 
     async def verify(self, entry: Entry, wanted: Interval) -> Entry:

@@ -150,9 +150,9 @@ class DiskStore:
         except OSError as error:
             raise self._engine.health.failed("blobs", error) from error
 
-    def needs_verification(self, entry: Entry) -> bool:
+    def needs_verification(self, entry: Entry, wanted: Interval | None = None) -> bool:
         """Whether ``verify`` has anything to look at (``ports.Store.needs_verification``)."""
-        return self._checker.needs(entry)
+        return self._checker.needs(entry, wanted)
 
     async def verify(self, entry: Entry, wanted: Interval) -> Entry:
         """Compare stored bytes with their sums (``ports.Store.verify``)."""

@@ -220,8 +220,11 @@ class ClientConnection(HttpToolsProtocol):
         scope["raw_path"] = self.root_path.encode("ascii") + target.path
         scope["query_string"] = target.query or b""
         scope[RAW_TARGET] = self.url
-        if self.scheme == "http" and self.socket_fileno >= 0 and zerocopy.available():
+        if self._has_zero_copy():
             scope["extensions"] = {ZERO_COPY: {}}
+
+    def _has_zero_copy(self) -> bool:
+        return self.scheme == "http" and self.socket_fileno >= 0 and zerocopy.available()
 
     def _application(self) -> App:
         """The application for the next request."""

@@ -1,20 +1,24 @@
-"""The door's part of the fast lane: from the octets of a request to the octets of its answer.
+"""The door's part of the fast lane: from the octets of a request to those of its answer.
 
 A request whose head came in one piece is known again by its octets: the same octets are the same
-request, and need not be parsed twice. What is remembered is only what was asked; what is answered
+request, and need not be parsed twice. A Range line is cut out first, since it alone differs from
+one part of a download to the next. What is remembered is only what was asked; what is answered
 is looked up each time (``service.lane``).
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from forebay.model import Interval
 from forebay.ports import Reply
+from forebay.service.held import HeldFile
 from forebay.service.lane import UNSUITED, Answer, Hit, Lane, Question
 from forebay.web import log
-from forebay.web.asgi import Scope
+from forebay.web.asgi import ResponseCutError, Scope
 from forebay.web.framing import Framing, render_head
 from forebay.web.heads import RawTarget
 from forebay.web.incoming import request_of, target_of
@@ -22,58 +26,140 @@ from forebay.web.metrics import Metrics
 from forebay.web.responses import guarded_fields
 
 REMEMBERED_REQUESTS = 4096
-"""With its target and its rendered head a request takes some 4 KB: a dozen MB at most."""
+"""With its target and its rendered heads a request takes some 4 KB: a dozen MB at most."""
 REMEMBERED_HEAD_BYTES = 1024
 """Longer heads carry cookies or signatures, which hardly come twice."""
 
 _HEAD_END = b"\r\n\r\n"
 
+# A whole line between two others of one head: not behind its end, not before a folded one.
+_RANGE_LINE = re.compile(rb"(?<!\n)\r\n[Rr]ange: *(bytes=[0-9]*-[0-9]*)(?=\r\n[^ \t])")
+
+_LENGTH_PLACE = b"content-length: 0\r\n\r\n"
+
 _UNSUITED = frozenset(name.encode("ascii") for name in (*UNSUITED, "repr-digest"))
 """Also what the door reads itself before it asks the service (``web.digests``)."""
 
 
-class Known:
-    """A request that may be answered here, and the head that it got last."""
+def without_range(piece: bytes) -> tuple[bytes, str | None]:
+    """The octets of a head without its first line that asks for one range, and what that says."""
+    match = _RANGE_LINE.search(piece)
+    if match is None or not match.start():
+        return piece, None
+    return piece[: match.start()] + piece[match.end() :], match[1].decode("ascii")
 
-    __slots__ = ("_ages", "_head", "_hit", "_lasting", "question")
+
+class Rendered:
+    """The head of one hit, as far as it lasts."""
+
+    __slots__ = ("_ages", "_changing", "_lasting", "hit")
+
+    def __init__(self, hit: Hit, method: str) -> None:
+        """Raises ``ValueError`` as ``lasting_lines``."""
+        self.hit = hit
+        self._lasting = lasting_lines(hit, method)
+        self._ages = (-1, -1)
+        self._changing = b""
+
+    def head(self, answer: Answer) -> bytes:
+        """The head of this answer: the lines that last, the part's, those of the time."""
+        ages = answer.age_seconds, answer.ttl_seconds
+        if self._ages != ages:
+            self._changing = _lines(answer.time_fields()) + b"\r\n"
+            self._ages = ages
+        if self.hit.is_part:
+            return self._lasting + _lines(answer.part_fields()) + self._changing
+        return self._lasting + self._changing
+
+
+class Known:
+    """A request that may be answered here, and the heads that it got last."""
+
+    __slots__ = ("_part", "_whole", "question")
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self._hit: Hit | None = None
-        self._lasting = b""
-        self._ages = (-1, -1)
-        self._head = b""
+        self._whole: Rendered | None = None
+        self._part: Rendered | None = None
 
     def head(self, answer: Answer) -> bytes:
-        """The head of this answer: the lines that last, Age, Cache-Status, the empty line."""
-        hit, age, ttl, _ = answer
-        if hit is not self._hit:
-            self._lasting = lasting_lines(hit, self.question.request.method)
-            self._hit, self._ages = hit, (-1, -1)
-        if self._ages != (age, ttl):
-            lines = [self._lasting]
-            lines += [f"{n}: {v}\r\n".encode("latin-1") for n, v in answer.changing_fields()]
-            self._head = b"".join([*lines, b"\r\n"])
-            self._ages = (age, ttl)
-        return self._head
+        """The head of this answer. Raises ``ValueError`` as ``lasting_lines``."""
+        hit = answer.hit
+        rendered = self._part if hit.is_part else self._whole
+        if rendered is None or rendered.hit is not hit:
+            rendered = Rendered(hit, self.question.request.method)
+            if hit.is_part:
+                self._part = rendered
+            else:
+                self._whole = rendered
+        return rendered.head(answer)
 
 
 def lasting_lines(hit: Hit, method: str) -> bytes:
-    """Status line and fields of a hit but for those that change with time.
+    """Status line and fields of a hit but for those that change (``Answer.changing_fields``).
 
     Raises ``ValueError`` for a field that may not be sent, and where the end of the body would
     not be told by its length.
     """
+    fields = guarded_fields(hit.reply)
+    if hit.is_part:  # Its length is still to come, and stands here only for the framing.
+        fields = fields.with_field("content-length", "0")
     head = render_head(
-        hit.reply.status,
-        guarded_fields(hit.reply).to_raw(),
-        method=method,
-        version="1.1",
-        keep_alive=True,
+        hit.reply.status, fields.to_raw(), method=method, version="1.1", keep_alive=True
     )
-    if head.framing is not (Framing.LENGTH if hit.has_body else Framing.NONE):
+    has_body = bool(hit.length_bytes)
+    if head.framing is not Framing.LENGTH and (has_body or head.framing is not Framing.NONE):
         raise ValueError("a hit without a length")
-    return head.octets.removesuffix(b"\r\n")
+    return head.octets.removesuffix(_LENGTH_PLACE if hit.is_part else b"\r\n")
+
+
+def _lines(fields: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")
+
+
+class FileAnswer:
+    """A response whose body leaves a file: head, file and interval, counted when it is over.
+
+    Whoever takes it calls ``end`` once.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_client_host",
+        "_known",
+        "_lane",
+        "_reply",
+        "file",
+        "interval",
+        "octets",
+    )
+
+    def __init__(
+        self, lane: FastLane, known: Known, answer: Answer, octets: bytes, file: HeldFile,
+        client_host: str, begin: float,
+    ) -> None:  # fmt: skip
+        self._lane = lane
+        self._known = known
+        self._reply = answer.hit.reply
+        self._client_host = client_host
+        self._begin = begin
+        self.octets = octets
+        self.file = file
+        self.interval: Interval = answer.interval
+
+    def end(self, left_bytes: int, error: Exception | None) -> None:
+        """So much of the body was not sent; ``error`` says why where it was not the client."""
+        self.file.release()
+        sent_bytes = self.interval.length_bytes - min(left_bytes, self.interval.length_bytes)
+        self._lane.count_end(left_bytes, error)
+        note = ""
+        if isinstance(error, ResponseCutError):
+            note = f"cut: {error}"
+        elif left_bytes:
+            note = "client left"
+        self._lane.note_answered(
+            self._known, self._reply, sent_bytes, self._client_host, self._begin, note
+        )
 
 
 class FastLane:
@@ -104,7 +190,7 @@ class FastLane:
         return known
 
     def remember(self, octets: bytes, known: Known) -> None:
-        """Know these octets, the whole of a request, again."""
+        """Know these octets, the whole of a request but for its Range, again."""
         if len(octets) <= REMEMBERED_HEAD_BYTES:
             self._known[octets] = known
             if len(self._known) > REMEMBERED_REQUESTS:
@@ -120,34 +206,56 @@ class FastLane:
         question = self._lane.take_up(request_of(scope, target))
         return Known(question) if question is not None else None
 
-    def answer(self, known: Known, client_host: str) -> bytes | None:
-        """The octets of the whole response, counted and logged as sent; None if there is none
-        at once."""
+    def answer(
+        self, known: Known, range_value: str | None, client_host: str, *, may_send_files: bool
+    ) -> bytes | FileAnswer | None:
+        """The octets of the whole response, counted and logged as sent, or what is to be sent
+        from a file; None if there is none at once."""
         begin = time.perf_counter()
-        answer = self._lane.answer(known.question)
+        answer = self._lane.answer(known.question, range_value, may_send_files=may_send_files)
         if answer is None:
             return None
         try:
             head = known.head(answer)
-        except ValueError:
-            return None  # The ordinary way says what is wrong with it.
-        hit, content = answer.hit, answer.content
-        sent_bytes = len(content)
-        self._metrics.count_response(hit.reply.status)
-        self._note_served(hit.reply, sent_bytes)
+        except ValueError:  # The ordinary way says what is wrong with it.
+            if answer.file is not None:
+                answer.file.release()
+            return None
+        if answer.file is not None:
+            self._metrics.running.inc()
+            return FileAnswer(self, known, answer, head, answer.file, client_host, begin)
+        content = answer.content or b""
+        self.note_answered(known, answer.hit.reply, len(content), client_host, begin)
+        return head + content
+
+    def count_end(self, left_bytes: int, error: Exception | None) -> None:
+        """A file is no longer being sent from; count how it ended."""
+        self._metrics.running.dec()
+        if isinstance(error, ResponseCutError):
+            self._metrics.responses_cut.inc()
+        elif left_bytes:
+            self._metrics.clients_left.inc()
+
+    def note_answered(
+        self, known: Known, reply: Reply, sent_bytes: int, client_host: str, begin: float,
+        note: str = "",
+    ) -> None:  # fmt: skip
+        """Count and log a response as the ordinary way does."""
+        self._metrics.count_response(reply.status)
+        self._note_served(reply, sent_bytes)
         if log.is_written():
             log.write(
                 log.AccessLine(
                     client_host,
                     known.question.request.method,
-                    hit.reply.target_name,
-                    hit.reply.status,
+                    reply.target_name,
+                    reply.status,
                     sent_bytes,
                     time.perf_counter() - begin,
-                    hit.reply.cache_status.outcome.value,
+                    reply.cache_status.outcome.value,
+                    note,
                 )
             )
-        return head + content
 
 
 class Express:
@@ -157,34 +265,50 @@ class Express:
     answer from here never overtakes another.
     """
 
-    def __init__(self, lane: FastLane, client_host: str) -> None:
+    def __init__(self, lane: FastLane, client_host: str, *, may_send_files: bool) -> None:
         self._lane = lane
         self._client_host = client_host
+        self._may_send_files = may_send_files
         self._is_between_requests = True
         self._piece = b""
+        self._range_value: str | None = None
         self._known: Known | None = None
 
-    def answer_octets(self, piece: bytes) -> bytes | None:
+    def answer_octets(self, piece: bytes) -> bytes | FileAnswer | None:
         """The response to these octets, if they are one whole request that is known."""
-        self._known = self._lane.recall(piece) if self._is_between_requests else None
-        if self._known is None:
+        self._known = None
+        if not self._is_between_requests:
             return None
-        return self._lane.answer(self._known, self._client_host)
+        known = self._lane.recall(piece)
+        range_value = None
+        if known is None:
+            base, range_value = without_range(piece)
+            known = self._lane.recall(base) if range_value is not None else None
+        self._known = known
+        return None if known is None else self._answer(known, range_value)
 
     def begin(self, piece: bytes) -> None:
         """These octets are going to be parsed."""
-        self._piece = piece if self._is_between_requests and _is_one_head(piece) else b""
+        self._piece = b""
+        if self._is_between_requests and _is_one_head(piece):
+            self._piece, self._range_value = without_range(piece)
 
-    def answer_parsed(self, scope: Scope) -> bytes | None:
+    def answer_parsed(self, scope: Scope) -> bytes | FileAnswer | None:
         """The response to a request without a body whose head has just been parsed."""
         if self._known is not None:
             return None  # It was tried a moment ago.
         known = self._lane.take_up(scope)
         if known is None:
             return None
-        if self._piece:
+        range_value = _range_of(scope)
+        if self._piece and range_value == self._range_value:
             self._lane.remember(self._piece, known)
-        return self._lane.answer(known, self._client_host)
+        return self._answer(known, range_value)
+
+    def _answer(self, known: Known, range_value: str | None) -> bytes | FileAnswer | None:
+        return self._lane.answer(
+            known, range_value, self._client_host, may_send_files=self._may_send_files
+        )
 
     def end(self, *, in_message: bool) -> None:
         """They have been parsed; ``in_message`` says whether they ended within a request."""
@@ -192,6 +316,11 @@ class Express:
         self._known = None
 
 
+def _range_of(scope: Scope) -> str | None:
+    """What Range says; it comes at most once with what ``take_up`` takes."""
+    return next((value.decode("latin-1") for n, value in scope["headers"] if n == b"range"), None)
+
+
 def _is_one_head(piece: bytes) -> bool:
     """Whether these octets, as a whole, can be just one request without a body."""
-    return piece.find(_HEAD_END) == len(piece) - len(_HEAD_END)
+    return piece.find(_HEAD_END) == len(piece) - len(_HEAD_END) and not piece.startswith(b"\r")

@@ -2,8 +2,9 @@
 
     uvicorn … --http forebay.web.protocol:ForebayHttpProtocol --no-proxy-headers
 
-A small hit is written from within ``data_received``, without a task or a cycle, and where the
-request's octets are known without being parsed. That is so only where the protocol calls our
+A hit is answered from within ``data_received``, without a task: a small one in one write, a large
+one from its file (``filecycle``), and where the request's octets are known without being parsed.
+That is so only where the protocol calls our
 application itself: with a middleware in between, as uvicorn's for proxies is unless switched
 off, every request goes the ordinary way.
 """
@@ -16,7 +17,8 @@ from typing import Any, cast
 from forebay.web.asgi import Scope
 from forebay.web.connection import ClientConnection
 from forebay.web.cycle import ANSWERED
-from forebay.web.fastlane import Express
+from forebay.web.fastlane import Express, FileAnswer
+from forebay.web.filecycle import FileCycle
 from forebay.web.limits import DoorLimits
 
 
@@ -38,14 +40,15 @@ class ForebayHttpProtocol(ClientConnection):
         fast_lane = getattr(self.app, "fast_lane", None)
         # Where a limit is set, every answer counts and is for the ordinary way to refuse.
         if fast_lane is not None and self.limit_concurrency is None:
-            self._express = Express(fast_lane, self.client[0] if self.client else "")
+            host = self.client[0] if self.client else ""
+            self._express = Express(fast_lane, host, may_send_files=self._has_zero_copy())
 
     def data_received(self, data: bytes) -> None:
         express = self._express
         if express is None:
             super().data_received(data)
             return
-        if self._is_idle() and self._write_at_once(express.answer_octets(data)):
+        if self._is_idle() and self._give_at_once(express.answer_octets(data)):
             return
         express.begin(data)
         super().data_received(data)
@@ -54,7 +57,7 @@ class ForebayHttpProtocol(ClientConnection):
     def _answer_at_once(self) -> bool:
         if self._express is None or not self._is_idle():
             return False
-        return self._write_at_once(self._express.answer_parsed(cast("Scope", self.scope)))
+        return self._give_at_once(self._express.answer_parsed(cast("Scope", self.scope)))
 
     def _is_idle(self) -> bool:
         """Whether an answer that is given now overtakes nothing and is taken by the client."""
@@ -65,18 +68,38 @@ class ForebayHttpProtocol(ClientConnection):
             and not self.transport.get_write_buffer_size()
         )
 
-    def _write_at_once(self, response: bytes | None) -> bool:
-        """Write a whole response, if there is one, and rest until the next request."""
+    def _give_at_once(self, response: bytes | FileAnswer | None) -> bool:
+        """Give a whole response, if there is one, and rest until the next request."""
         if response is None:
             return False
-        self.cycle = ANSWERED  # type: ignore[assignment]  # has what is read of a cycle that is over
         self._disarm_deadline()
+        if isinstance(response, FileAnswer):
+            self._send_file(response)
+            return True
+        self.cycle = ANSWERED  # type: ignore[assignment]  # has what is read of a cycle that is over
         self.write(response)
+        self._rest()
+        return True
+
+    def _rest(self) -> None:
         self.server_state.total_requests += 1
         self._answered_time = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_handler()
-        return True
+
+    def _send_file(self, answer: FileAnswer) -> None:
+        """Let a file leave; what comes meanwhile waits behind it as behind any other answer."""
+        self._unset_keepalive_if_required()
+        cycle = FileCycle(self, answer, self._file_sent)
+        self.cycle = self._running = cycle  # type: ignore[assignment]  # has the same face
+        cycle.begin()
+
+    def _file_sent(self, cycle: FileCycle) -> None:
+        if self.pipeline or not cycle.keep_alive or self.transport.is_closing():
+            self.cycle_complete(cycle)  # type: ignore[arg-type]
+            return
+        self._running = None
+        self._rest()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless an answer was given at once since the timer was set: moving a timer for
