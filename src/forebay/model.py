@@ -24,7 +24,7 @@ class Fields:
     __slots__ = ("_items",)
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._items = tuple((name.lower(), value) for name, value in items)
+        self._items = tuple([(name.lower(), value) for name, value in items])
 
     @classmethod
     def from_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Self:
@@ -42,7 +42,14 @@ class Fields:
         return len(self._items)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(n == name.lower() for n, _ in self._items)
+        if not isinstance(name, str):
+            return False
+        wanted = name.lower()
+        # Plain loops here and below: these run dozens of times for each request.
+        for line in self._items:  # noqa: SIM110
+            if line[0] == wanted:
+                return True
+        return False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fields) and self._items == other._items
@@ -56,12 +63,15 @@ class Fields:
     def get(self, name: str) -> str | None:
         """The first line's value, or None. For fields of which only one is allowed."""
         wanted = name.lower()
-        return next((v for n, v in self._items if n == wanted), None)
+        for line in self._items:
+            if line[0] == wanted:
+                return line[1]
+        return None
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """The value of every line with this name, in order."""
         wanted = name.lower()
-        return tuple(v for n, v in self._items if n == wanted)
+        return tuple([value for n, value in self._items if n == wanted])
 
     def combined(self, name: str) -> str | None:
         """All lines joined with ``", "`` (RFC 9110 §5.2), or None where there is none."""
@@ -71,15 +81,23 @@ class Fields:
     def without(self, *names: str) -> Self:
         """A copy that lacks these fields."""
         gone = {name.lower() for name in names}
-        return type(self)((n, v) for n, v in self._items if n not in gone)
+        return self._of(tuple([line for line in self._items if line[0] not in gone]))
 
     def with_field(self, name: str, value: str) -> Self:
         """A copy in which this field stands once, with this value, at the end."""
-        return type(self)((*self.without(name), (name, value)))
+        name = name.lower()
+        return self._of((*[line for line in self._items if line[0] != name], (name, value)))
 
     def with_line(self, name: str, value: str) -> Self:
         """A copy with one more line; earlier lines of the same name stay."""
-        return type(self)((*self._items, (name, value)))
+        return self._of((*self._items, (name.lower(), value)))
+
+    @classmethod
+    def _of(cls, items: tuple[tuple[str, str], ...]) -> Self:
+        """Fields from lines whose names are in lower case."""
+        fields = cls.__new__(cls)
+        fields._items = items
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ def test_a_client_that_leaves_in_mid_file_is_counted_and_releases_it(
         client = server.connect(receive_buffer_bytes=4096)
         _ask(client)
         client.read_head()
+        assert len(client.file.read(100)) == 100
         if reset:
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         client.close()

@@ -37,6 +37,8 @@ COALESCE_GAP_BYTES: Final = 128
 # range-unit "=" range-set (RFC 9110 §14.1); units are case-insensitive.
 _SPECIFIER: Final = re.compile(r"bytes=(.*)", re.IGNORECASE)
 _RANGE_SPEC: Final = re.compile(r"([0-9]*)-([0-9]*)")
+# What nearly every request for a part says, in numbers that cannot be too large.
+_ONE_INTERVAL: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
 
 # bcharsnospace (RFC 2046 §5.1.1), those that need no quoting in a parameter.
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'+_.-]{1,70}")
@@ -94,6 +96,10 @@ def parse_range(value: str) -> RangeSpecs | None:
     That is: another unit, anything malformed or reversed, no spec at all, or too many of them
     (RFC 9110 §14.2). Numbers beyond 2**63 - 1 count as that.
     """
+    match = _ONE_INTERVAL.fullmatch(value)
+    if match is not None:
+        first, last = int(match[1]), int(match[2])
+        return (IntRange(first, last),) if first <= last else None
     match = _SPECIFIER.fullmatch(value.strip(" \t"))
     if match is None or match[1].count(",") >= 2 * MAX_SPECS:
         return None
@@ -159,10 +165,10 @@ def select_specs(specs: RangeSpecs, length_bytes: int) -> Selected:
         has_suffix = any(isinstance(s, SuffixRange) and s.length_bytes for s in specs)
         return Whole() if length_bytes == 0 and has_suffix else Unsatisfiable()
     # 4. As few parts as will do.
-    intervals = _coalesced(satisfiable)
+    intervals = satisfiable if len(satisfiable) == 1 else _coalesced(satisfiable)
     if len(intervals) == 1:
         return Part(intervals[0])
-    return Parts(intervals) if len(intervals) <= MAX_PARTS else Whole()
+    return Parts(tuple(intervals)) if len(intervals) <= MAX_PARTS else Whole()
 
 
 def if_range_holds(request: Request, head: Head) -> bool:

@@ -18,6 +18,7 @@ from forebay.rules.validation import SAFE_METHODS, invalidated_urls
 from forebay.service.counting import Counts
 from forebay.service.fetching import Fetcher
 from forebay.service.lane import Lane, PeekableStore
+from forebay.service.resolved import Targets
 from forebay.service.rewriting import Rewriting, canned
 from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
@@ -60,10 +61,11 @@ class Service:
         self._mount_of = {mount.name: mount for mount in mounts}
         self._pseudonym = pseudonym
         self._mirror_views = mirror_views
+        self._targets = Targets(self._mounts)
         self._fetcher = Fetcher(store, around)
         self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
         if isinstance(store, PeekableStore):
-            self.lane = Lane(store, self._fetcher.transfers, self._resolve, around.wall_clock)
+            self.lane = Lane(store, self._fetcher.transfers, self._targets.of, around.wall_clock)
         self._rewriting = Rewriting(self._story)
         self._counts = Counts()
         self._started = around.clock()
@@ -95,16 +97,11 @@ class Service:
         answered = canned(request, self._mounts)
         if answered is not None:
             return answered
-        target = resolving.resolve(
-            request, self._mounts, url=url, expected_digests=expected_digests
-        )
+        target = self._targets.of(request, url=url, expected_digests=expected_digests)
         reply = await self._rewriting.tell(request, target, body, body_length_bytes)
         if request.method not in SAFE_METHODS:
             await self._invalidate(request.method, target, reply)
         return reply
-
-    def _resolve(self, request: Request) -> Target:
-        return resolving.resolve(request, self._mounts)
 
     async def _invalidate(self, method: str, target: Target, reply: Reply) -> None:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""
