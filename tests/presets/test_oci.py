@@ -83,6 +83,22 @@ def test_a_challenge_is_read(lines: list[str], expected: Bearer | None) -> None:
     assert bearer_challenge(Fields(("www-authenticate", line) for line in lines)) == expected
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "," * 60_000,
+        " ," * 30_000,
+        'a="' + "\\" * 60_000 + ",",
+        'Basic a="x"y,' * 5_000,
+        "a =b " * 12_000,
+    ],
+    ids=["commas", "gaps", "quote without end", "no parameters", "blanks"],
+)
+def test_what_stands_before_a_challenge_costs_no_more_than_its_length(noise: str) -> None:
+    fields = Fields([("www-authenticate", noise + ', Bearer realm="https://t.example/"')])
+    assert bearer_challenge(fields) == Bearer("https://t.example/", None, None)
+
+
 @given(st.text(alphabet='Bearer realm=",\\ht:/x.', max_size=60))
 def test_no_challenge_makes_reading_fail(value: str) -> None:
     bearer_challenge(Fields([("www-authenticate", value)]))

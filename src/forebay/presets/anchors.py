@@ -3,8 +3,8 @@
 A page is not parsed into a tree and written again, since indexes carry attributes (hashes,
 ``data-requires-python``, ``data-dist-info-metadata``, ``data-yanked``) that must come through
 untouched. Start tags are found with quoted values skipped, so that a ``>`` within one ends
-nothing. The patterns never go back over what they took, and a tag without an end is the end of
-all tags, so that no page takes more than linear time.
+nothing. No page takes more than linear time: a tag is walked from quote to quote, one without
+an end is the end of all tags, and in an attribute no two neighbours can take the same octet.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from forebay.rules import urls
 from forebay.rules.urls import Url
 
 _START = re.compile(rb"<(a|base)(?=[\s/])", re.I)
-_ATTRIBUTES = re.compile(rb"""((?:[^>"']++|"[^"]*+"|'[^']*+')*+)>""")
+_TAG_STOP = re.compile(rb"""[>"']""")
 _ATTRIBUTE = re.compile(
-    rb"""(?P<name>[^\s=/>"']++)"""
-    rb"""(?:\s*+=\s*+(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\s"'>]++)))?"""
-    rb"""|"[^"]*+"|'[^']*+'"""
+    rb"""(?P<name>[^\s=/>"']+)"""
+    rb"""(?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+)))?"""
+    rb"""|"[^"]*"|'[^']*'"""
 )
 
 Change = Callable[[str, Url], str | None]
@@ -38,12 +38,13 @@ def change_anchors(page: bytes, page_url: Url, change: Change) -> bytes:
     pieces: list[bytes] = []
     position = 0
     while (start := _START.search(page, position)) is not None:
-        tag = _ATTRIBUTES.match(page, start.end())
-        if tag is None:
+        end = _end_of_tag(page, start.end())
+        if end is None:
             break
         pieces.append(page[position : start.start()])
-        position = tag.end()
-        whole, href = page[start.start() : position], _href(tag[1])
+        position = end
+        whole = page[start.start() : position]
+        href = _href(page[start.end() : position - 1])
         if href is None:
             pieces.append(whole)
             continue
@@ -64,6 +65,18 @@ def change_anchors(page: bytes, page_url: Url, change: Change) -> bytes:
         pieces.append(_with_href(whole, before + href.start(), before + href.end(), href, changed))
     pieces.append(page[position:])
     return b"".join(pieces)
+
+
+def _end_of_tag(page: bytes, position: int) -> int | None:
+    """The position behind the ``>`` that ends a tag, which no quotes enclose; None without one."""
+    while (stop := _TAG_STOP.search(page, position)) is not None:
+        if stop[0] == b">":
+            return stop.end()
+        closing = page.find(stop[0], stop.end())
+        if closing < 0:
+            return None
+        position = closing + 1
+    return None
 
 
 def _href(attributes: bytes) -> re.Match[bytes] | None:

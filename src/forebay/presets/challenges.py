@@ -15,11 +15,13 @@ from forebay.rules.fields import unquote
 DEFAULT_LIFETIME_SECONDS = 60.0
 """How long a token without ``expires_in`` is good for (distribution specification, token)."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # noqa: S105 - a grammar
-_PARAMETER = re.compile(
-    rf"[\s,]*+({_TOKEN})\s*+=\s*+(\"(?:[^\"\\]++|\\.)*+\"|[^\s,\"]++)(?=\s*(?:,|$))"
-)
-_SCHEME = re.compile(rf"[\s,]*+({_TOKEN})(?=\s|,|$)(?!\s*=)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SEPARATORS = re.compile(r"[\s,]*")
+_EQUALS = re.compile(r"\s*=\s*")
+# Alternatives that exclude each other, so that nothing is gone over twice.
+_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s,"]+')
+_END_OF_VALUE = re.compile(r"\s*(?:,|$)")
+_END_OF_SCHEME = re.compile(r"\s|,|$")
 
 
 class Bearer(NamedTuple):
@@ -66,22 +68,41 @@ def bearer_challenge(fields: Fields) -> Bearer | None:
 def _challenges(line: str) -> list[tuple[str, dict[str, str]]]:
     """Scheme (lower case) and parameters of each challenge; a token68 is skipped."""
     found: list[tuple[str, dict[str, str]]] = []
-    position = 0
+    position = _behind(_SEPARATORS, line, 0)
     while position < len(line):
-        if found and (match := _PARAMETER.match(line, position)):
-            name, value = match.groups()
-            plain = unquote(value) if value.startswith('"') else value
-            found[-1][1].setdefault(name.lower(), plain or "")
-        elif match := _SCHEME.match(line, position):
-            found.append((match[1].lower(), {}))
+        token = _TOKEN.match(line, position)
+        end = None if token is None else token.end()
+        if token is not None and (equals := _EQUALS.match(line, token.end())):
+            end = _read_parameter(line, token[0], equals.end(), found)
+        elif token is not None and _END_OF_SCHEME.match(line, token.end()):
+            found.append((token[0].lower(), {}))
         else:
-            following = line.find(",", position + 1)
-            if following < 0:
+            end = None
+        if end is None:
+            end = line.find(",", position)
+            if end < 0:
                 break
-            position = following
-            continue
-        position = match.end()
+        position = _behind(_SEPARATORS, line, end)
     return found
+
+
+def _read_parameter(
+    line: str, name: str, position: int, found: list[tuple[str, dict[str, str]]]
+) -> int | None:
+    """Note the value at the position with the last challenge, and say where it ends; None if it
+    is no parameter of one."""
+    value = _VALUE.match(line, position)
+    if not found or value is None or _END_OF_VALUE.match(line, value.end()) is None:
+        return None
+    plain = unquote(value[0]) if value[0].startswith('"') else value[0]
+    found[-1][1].setdefault(name.lower(), plain or "")
+    return value.end()
+
+
+def _behind(pattern: re.Pattern[str], line: str, position: int) -> int:
+    """Where a pattern that may be empty ends."""
+    match = pattern.match(line, position)
+    return position if match is None else match.end()
 
 
 def read_grant(body: bytes) -> Grant | None:

@@ -10,8 +10,10 @@ from forebay.presets.contract import Context
 from forebay.presets.links import local_link
 from forebay.rules import urls
 
-_MEMBER = re.compile(r"""\s*+<(?P<target>[^>]*+)>(?P<rest>(?:[^",]++|"(?:[^"\\]++|\\.)*+")*+),?""")
-_RELATION = re.compile(r""";\s*+rel\s*+=\s*+(?:"([^"]*+)"|([^\s;,"]++))""", re.I)
+# Neighbours and alternatives that exclude each other, so that nothing is gone over twice.
+_TARGET = re.compile(r"\s*<([^>]*)>")
+_REST_PIECE = re.compile(r'[^",]+|"(?:[^"\\]|\\.)*"')
+_RELATION = re.compile(r""";\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""", re.I)
 
 _Change = Callable[[str, str], "str | None"]
 
@@ -54,11 +56,15 @@ def _each_link(fields: Fields, change: _Change) -> Fields:
 
 
 def _members(value: str) -> list[tuple[str, str]] | None:
-    members, position = [], 0
-    while position < len(value.rstrip()):
-        match = _MEMBER.match(value, position)
-        if match is None:
+    """Target and parameters of each link; None where the line cannot be read."""
+    members, position, stop = [], 0, len(value.rstrip())
+    while position < stop:
+        target = _TARGET.match(value, position)
+        if target is None:
             return None
-        members.append((match["target"], match["rest"].rstrip()))
-        position = match.end()
+        end = target.end()
+        while (piece := _REST_PIECE.match(value, end)) is not None:
+            end = piece.end()
+        members.append((target[1], value[target.end() : end].rstrip()))
+        position = end + value.startswith(",", end)
     return members
