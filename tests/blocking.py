@@ -26,6 +26,8 @@ _MAY_BLOCK = (
     ("logging/__init__.py", {"handle", "callHandlers", "flush"}),
     # Tracebacks read source files; modules load once.
     ("linecache.py", {"updatecache", "checkcache"}),
+    # The size of a directory of /proc, which is no disk.
+    ("forebay/web/capacity.py", {"open_descriptors"}),
     # FastAPI looks up an endpoint's source once per route, for its error messages.
     ("fastapi/routing.py", {"_extract_endpoint_context"}),
     ("<frozen importlib._bootstrap>", {"_find_and_load"}),

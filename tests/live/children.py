@@ -41,10 +41,19 @@ class Child(Running):
 
 @contextlib.asynccontextmanager
 async def child(
-    cache: Path, origin: Origin, *arguments: str, config: Path | None = None
+    cache: Path,
+    origin: Origin,
+    *arguments: str,
+    config: Path | None = None,
+    descriptors: int | None = None,
 ) -> AsyncIterator[Child]:
-    """Start ``forebay serve`` on a free port; kill whatever of it is left at the end."""
+    """Start ``forebay serve`` on a free port; kill whatever of it is left at the end.
+
+    ``descriptors`` is the most that it may have open.
+    """
     command = [str(PROGRAM), "serve", "--port", "0", "--cache-dir", str(cache), *arguments]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
     if config is not None:
         command += ["--config", str(config)]
     environment = {

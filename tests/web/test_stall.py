@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forebay.web.stall import StallWatch, unacknowledged_bytes
+from forebay.web.stall import STEPS, TINY_BYTES, StallWatch, unacknowledged_bytes
 
 LIMIT = 0.06
 
@@ -72,6 +72,64 @@ async def test_the_watch_sleeps_when_nothing_waits(
     waiting[0] = 1
     watch.arm()
     await asyncio.wait_for(stalled.wait(), 5)
+
+
+class Client:
+    """Takes so many bytes between two looks; ``left`` wait outside the kernel."""
+
+    def __init__(self, step_bytes: int, left_bytes: int = 10_000_000) -> None:
+        self.step_bytes = step_bytes
+        self.left_bytes = left_bytes
+        self.looks = 0
+
+    def waiting(self) -> int:
+        self.looks += 1
+        self.left_bytes -= self.step_bytes
+        return self.left_bytes
+
+    def given(self) -> int:
+        return 20_000_000 - self.left_bytes
+
+    def watch(self, ours: socket.socket) -> tuple[StallWatch, asyncio.Event]:
+        """At 10,000 bytes in ``LIMIT``, that is 2,500 a look."""
+        slow, loop, rate = asyncio.Event(), asyncio.get_running_loop(), 10_000 / LIMIT
+        watch = StallWatch(loop, LIMIT, ours.fileno(), self.waiting, slow.set, self.given, rate)
+        return watch, slow
+
+
+@pytest.mark.parametrize(
+    ("client", "is_dropped"),
+    [
+        (Client(2_400), True),
+        (Client(1), True),
+        (Client(2_600), False),
+        (Client(1, left_bytes=TINY_BYTES), False),
+    ],
+    ids=["a little too slow", "a byte at a time", "slow but steady", "nearly done"],
+)
+async def test_a_client_that_takes_too_little_is_a_stall(
+    pair: tuple[socket.socket, socket.socket], client: Client, is_dropped: bool
+) -> None:
+    _fill(pair[0])
+    watch, slow = client.watch(pair[0])
+    watch.arm()
+    while not slow.is_set() and client.looks < 4 * STEPS:  # noqa: ASYNC110 - looks are counted
+        await asyncio.sleep(LIMIT / STEPS)
+    assert slow.is_set() == is_dropped
+    watch.stop()
+
+
+async def test_only_time_in_which_bytes_wait_counts(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    # The send queue is empty: the client has taken all there was.
+    client = Client(1)
+    watch, slow = client.watch(pair[0])
+    watch.arm()
+    while client.looks < 3 * STEPS:  # noqa: ASYNC110 - looks are counted
+        await asyncio.sleep(LIMIT / STEPS)
+    assert not slow.is_set()
+    watch.stop()
 
 
 async def test_a_stopped_watch_never_speaks(pair: tuple[socket.socket, socket.socket]) -> None:

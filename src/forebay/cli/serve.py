@@ -41,6 +41,7 @@ def serve(
     ):
         from forebay.cli import server  # noqa: PLC0415 - slow, and no other command needs it
 
+        server.raise_descriptor_limit()
         # Port 0 has become a real one, which the service must know so as never to fetch from it.
         port = listener.getsockname()[1]
         settings = settings.model_copy(

@@ -15,8 +15,11 @@ from forebay.app import create_app
 from forebay.cli.banner import banner
 from forebay.cli.common import fail
 from forebay.settings import Settings
+from forebay.web.capacity import raise_descriptor_limit
 from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
+
+__all__ = ["door_limits", "raise_descriptor_limit", "run_here", "run_workers"]
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
@@ -30,6 +33,8 @@ def door_limits(settings: Settings) -> DoorLimits:
         head_seconds=server.head_timeout,
         stall_seconds=server.client_stall_timeout,
         body_stall_seconds=server.client_stall_timeout,
+        max_connections=server.max_connections,
+        min_rate_bytes=server.client_min_rate,
     )
 
 

@@ -61,6 +61,12 @@ class Server(Table):
     is welcome; one that stands still holds a descriptor. (nginx 60s, Squid 15m, Varnish 10m in
     all, Traffic Server 30s.)"""
 
+    client_min_rate: Size = 1000
+    """How many bytes a second a client must take while more wait for it, on the average of
+    `client_stall_timeout`, before its connection is dropped; `0` lets it crawl. A modem of 1995
+    takes 3,500; who takes one byte a minute wants the connection and not the file. (Kestrel 240,
+    dnf asks 1000 of its mirrors over 30s, nginx, Squid and Varnish no limit.)"""
+
     stop_timeout: Duration = 30.0
     """How long running responses may take to finish after SIGTERM or Ctrl-C before they are cut.
     What the cache already has of them stays. (Kubernetes kills after 30s, Docker after 10s:
@@ -70,6 +76,12 @@ class Server(Table):
     """The most that a request's line and fields may take together; above it the answer is 431.
     Signed addresses and cookies of large sites come to 16 KiB. (nginx 32KiB, Node 16KiB,
     h11 64KiB.)"""
+
+    max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Connections of clients at once, resting ones included, in each worker; further ones are
+    refused with 503. One that rests costs some 20 KB. Below this the open files that the system
+    allows are the limit: an eighth of them, at most 1,024, is kept back for downloads that run.
+    (nginx 512 in a worker, Apache 400, HAProxy and Squid by the open files, uvicorn no limit.)"""
 
     backlog: int = Field(default=2048, ge=1, le=65535)
     """Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 
 import certifi
 
-from forebay.errors import UpstreamTimeout, UpstreamUnreachable
+from forebay.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from forebay.rules.urls import Url
 from forebay.upstream.guard import Guard
 from forebay.upstream.wire import Wire
 
 MIN_TRY_SECONDS = 1.0
 """What each of several addresses gets at least before the next one is tried."""
+
+
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def default_tls() -> ssl.SSLContext:
@@ -80,6 +84,8 @@ class Dialer:
             raise UpstreamUnreachable(
                 "The upstream's certificate is not valid for its name."
             ) from None
-        except (ssl.SSLError, OSError):
+        except (ssl.SSLError, OSError) as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                raise Overloaded("No more connections can be opened here now; try again.") from None
             raise UpstreamUnreachable("No connection to the upstream could be made.") from None
         return wire

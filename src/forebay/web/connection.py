@@ -25,6 +25,7 @@ import httptools
 
 from forebay.web import heads, zerocopy
 from forebay.web.asgi import RAW_TARGET, ZERO_COPY, App, Scope
+from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
 from forebay.web.cycle import Cycle
 from forebay.web.heads import Refusal
 from forebay.web.limits import DoorLimits
@@ -50,6 +51,8 @@ class ClientConnection(HttpToolsProtocol):
     """One client connection. uvicorn makes it and calls it as any ``asyncio.Protocol``."""
 
     limits: ClassVar[DoorLimits] = DoorLimits()
+    descriptors: ClassVar[Descriptors] = DESCRIPTORS
+    shedder: ClassVar[Shedder] = SHEDDER
     socket_fileno: int = -1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -67,6 +70,7 @@ class ClientConnection(HttpToolsProtocol):
         self._deaf = False
         self._half_closed = False
         self._written_bytes = 0
+        self._sender_bytes = 0
 
     # The connection comes and goes.
 
@@ -77,9 +81,25 @@ class ClientConnection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         self.socket_fileno = sock.fileno() if sock is not None else -1
         self._stall = StallWatch(
-            self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled
-        )
+            self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled,
+            self._given, self.limits.min_rate_bytes,
+        )  # fmt: skip
         self._arm_deadline()
+        self._turn_away_surplus()
+
+    def _turn_away_surplus(self) -> None:
+        """Refuse a connection too many at once, lest it wait for its request at our cost."""
+        if len(self.connections) > self.limits.max_connections:
+            why = f"all {self.limits.max_connections} connections are taken"
+        elif not self.descriptors.take(1, reserve_share=0.5):
+            why = "descriptors are nearly used up"
+        else:
+            return
+        self.shedder.shed(self.connections, why)
+        if self.descriptors.take(1, reserve_share=0.25):
+            self._refuse(Refusal(503, "There are as many connections as can be served; try again."))
+        else:
+            self.drop(reset=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
@@ -231,6 +251,10 @@ class ClientConnection(HttpToolsProtocol):
         limit = self.limit_concurrency
         if limit is not None and max(len(self.connections), len(self.tasks)) >= limit:
             return refusal_app(Refusal(503, "As many requests as are allowed run already."))
+        spared = heads.is_for_operators(self.url)
+        if not spared and not self.descriptors.take(REQUEST_DESCRIPTORS):
+            self.shedder.shed(self.connections, "descriptors are nearly used up")
+            return refusal_app(Refusal(503, "As much as can be served at once runs already."))
         return cast("App", self.app)
 
     def _enqueue(self, cycle: Cycle, app: App) -> None:
@@ -321,8 +345,9 @@ class ClientConnection(HttpToolsProtocol):
     def watch(self, sender: FileSend | None) -> None:
         """A sender is at work (or, with None, has finished)."""
         if self._sender is not None:
-            self._written_bytes += 1  # Word of progress for a half-closed client.
+            self._written_bytes += self._sender_bytes - self._sender.left_bytes
         self._sender = sender
+        self._sender_bytes = sender.left_bytes if sender is not None else 0
         if sender is not None and self._stall is not None:
             self._stall.arm()
 
@@ -371,7 +396,12 @@ class ClientConnection(HttpToolsProtocol):
         held = self.transport.get_write_buffer_size()
         return held + (self._sender.left_bytes if self._sender is not None else 0)
 
+    def _given(self) -> int:
+        """Bytes that the kernel has been given for the client."""
+        sent = self._sender_bytes - self._sender.left_bytes if self._sender is not None else 0
+        return self._written_bytes + sent - self.transport.get_write_buffer_size()
+
     def _stalled(self) -> None:
-        logger.info("a client accepted no byte for too long and was dropped")
+        logger.info("a client took no bytes, or too few, for too long and was dropped")
         self._abandon_all()
         self.transport.abort()

@@ -15,6 +15,8 @@ RawFields: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _TARGET_OCTETS = re.compile(rb"[\x21-\x7e]+")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
+# Health, metrics, and the admin side less its one download.
+_FOR_OPERATORS = re.compile(rb"/(?:-/(?!fetch(?:\?|$))|(?:healthz|livez|readyz|metrics)(?:\?|$))")
 # uri-host [ ":" port ] with every octet that RFC 3986 §3.2.2 allows in a reg-name or literal.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
@@ -56,6 +58,11 @@ def split_target(raw: bytes) -> RawTarget:
             raw = b"/" + raw
     path, mark, query = raw.partition(b"?")
     return RawTarget(path, query if mark else None, scheme.lower(), authority)
+
+
+def is_for_operators(target: bytes) -> bool:
+    """Whether this is no download: what must still be answered when work is refused."""
+    return _FOR_OPERATORS.match(target) is not None
 
 
 def check_head(version: str, method: str, target: bytes, fields: RawFields) -> Refusal | None:

@@ -25,6 +25,8 @@ class DoorLimits:
     """Silence in the middle of a request body."""
     stall_seconds: float = 60.0
     """A client that accepts no byte for this long is dropped."""
+    min_rate_bytes: float = 1000.0
+    """Bytes a second that a client must take, over ``stall_seconds`` in which more wait."""
     half_close_seconds: float = 2.0
     """How long a client that has closed its sending side may wait for the next byte of its
     answer. Only after a byte of ours does the network tell a half-closed client from one that
@@ -32,5 +34,7 @@ class DoorLimits:
     linger_seconds: float = 2.0
     """After a refusal, how long what the client still sends is read and dropped, lest a reset
     overtake the answer (RFC 9112 §9.6)."""
+    max_connections: int = 10_000
+    """Connections of clients at once in a process, resting ones included; further ones get 503."""
     max_pipelined: int = 256
     """Requests that wait behind the one being answered; apt sends ten, load generators 64."""
