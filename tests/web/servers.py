@@ -33,10 +33,10 @@ SHORT = DoorLimits(
 class ServerThread:
     """A uvicorn server on a free loopback port, with ``loop`` asyncio or uvloop.
 
-    ``http`` is ``ours``, ``h11`` or ``httptools``.
+    ``http`` is ``ours``, ``h11``, ``httptools`` or a protocol class.
     """
 
-    def __init__(self, app: Any, *, loop: str, http: str, **config: Any) -> None:
+    def __init__(self, app: Any, *, loop: str, http: str | type, **config: Any) -> None:
         protocol: Any = protocol_with(SHORT) if http == "ours" else http
         settings = uvicorn.Config(
             app,
