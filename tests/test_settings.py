@@ -254,7 +254,31 @@ def test_a_token_of_the_wrong_type_is_not_repeated_either(config: Path) -> None:
 def test_every_policy_key_is_an_attribute_of_the_model() -> None:
     assert set(_POLICY_KEYS.values()) == set(Policy.__dataclass_fields__)
     assert set(_TRANSFER_KEYS.values()) == set(TransferPolicy.__dataclass_fields__)
-    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, "forward"} == set(PolicyKeys.model_fields)
+    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, "forward", "checksums"} == set(PolicyKeys.model_fields)
+
+
+@pytest.mark.parametrize(
+    "given", ["SHA256SUMS", ["{name}.sha256", "../../SHA256SUMS", "sums/{name}.txt", "%20.md5"]]
+)
+def test_checksum_files_are_named_from_the_directory_of_the_object(
+    monkeypatch: pytest.MonkeyPatch, given: str | list[str]
+) -> None:
+    table = {"name": "a", "upstream": "https://a.example", "checksums": given}
+    (mount, *_) = mounts_of(table, monkeypatch=monkeypatch).mount_table()
+    assert mount.checksums == ((given,) if isinstance(given, str) else tuple(given))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "/SHA256SUMS", "{name}", "..", "a/../b", "a//b", "sums/", "https://h/SUMS", "x?y", "a b"],
+)
+def test_what_names_no_file_beside_an_object_is_refused(config: Path, pattern: str) -> None:
+    config.write_text(
+        f"[[mounts]]\nname = 'a'\nupstream = 'https://a.example'\nchecksums = '{pattern}'\n"
+    )
+    (sentence,) = problems(config)
+    assert "checksums" in sentence
+    assert "{name}.sha256" in sentence
 
 
 def test_without_policy_a_mount_has_the_models_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> App:
         slots=Slots(settings.upstream.max_connections, settings.upstream.max_connections_per_host),
         clock=time.monotonic,
         wall_clock=time.time,
+        tells_digests=settings.cache.repr_digest,
     )
     service = Service(
         store=store,

@@ -228,6 +228,9 @@ class Mount:
     led through it; its upstreams' own are always."""
     rewrite_links: bool | None = None
     """Whether links in indexes are led through the mount; None leaves it to the preset."""
+    checksums: tuple[str, ...] = ()
+    """Where the digests of objects stand: paths relative to an object's directory, ``{name}``
+    being the object's own name (``rules.checksum_files``)."""
 
 
 @dataclass(frozen=True, slots=True)

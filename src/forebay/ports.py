@@ -218,6 +218,11 @@ class Store(Protocol):
         """Replace head and times of the stored entry with this ``entry_id`` (after a 304).
         False if it is no longer there."""
 
+    async def add_digests(self, entry: Entry, digests: tuple[tuple[str, str], ...]) -> bool:
+        """Let the stored entry with this ``entry_id``, complete, have these digests (as
+        ``Entry.digests``), beside those that it has. False if it is no longer there, or whole.
+        Raises ``StoreError``."""
+
     async def forget(self, entry_id: str, key: str) -> None:
         """Remove this entry if it is still there; readers' descriptors go on working."""
 

@@ -290,6 +290,16 @@ class MemoryStore:
         )
         return True
 
+    async def add_digests(self, entry: Entry, digests: tuple[tuple[str, str], ...]) -> bool:
+        await asyncio.sleep(0)
+        self.check_well()
+        held = self._held.get(entry.entry_id)
+        if held is None or not held.entry.complete:
+            return False
+        both = {**dict(held.entry.digests), **dict(digests)}
+        held.entry = replace(held.entry, digests=tuple(sorted(both.items())))
+        return True
+
     async def forget(self, entry_id: str, key: str) -> None:
         held = self._held.get(entry_id)
         if held is not None and held.entry.key == key:

@@ -110,6 +110,7 @@ def test_a_part_becomes_the_whole_with_its_complete_length(
     content_range: str | None, length: str | None
 ) -> None:
     lines = {"Content-Length": "3", "Content-Digest": "x", "Content-MD5": "x", "ETag": '"x"'}
+    lines |= {"Digest": "x", "X-Goog-Hash": "x", "X-Amz-Checksum-SHA256": "x"}
     if content_range is not None:
         lines["Content-Range"] = content_range
     whole = as_complete_head(head(lines, 206))

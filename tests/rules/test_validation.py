@@ -13,7 +13,6 @@ from forebay.rules.validation import (
     freshens,
     head_updates,
     identity_of,
-    if_range_value,
     invalidated_urls,
     refreshed,
     same_identity,
@@ -48,13 +47,6 @@ def test_a_validation_names_what_is_stored(
     lines: Lines, status: int, conditions: dict[str, str]
 ) -> None:
     assert conditional_fields(entry(lines, status)) == fields(conditions)
-
-
-@pytest.mark.parametrize(
-    ("etag", "value"), [('"x"', '"x"'), ('W/"x"', None), ("x", None), ("", None), ('"x', None)]
-)
-def test_only_a_strong_tag_asks_for_the_rest(etag: str, value: str | None) -> None:
-    assert if_range_value(entry({"ETag": etag, "Last-Modified": OLD})) == value
 
 
 @pytest.mark.parametrize(

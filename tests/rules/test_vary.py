@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.model import Entry, Policy
-from forebay.rules.vary import select_variant, selecting_values, surplus_variants, vary_names
+from forebay.rules.vary import select_variant, selecting_values, vary_names
 from tests.rules.making import NOW, Lines, date, entry, head, request
 
 POLICY = Policy()
@@ -110,12 +110,6 @@ def test_the_newest_by_date_of_those_that_match_is_chosen() -> None:
     for order in ([old, new, other], [other, new, old]):
         assert select_variant(request({"Foo": "1"}), order, POLICY) is new
     assert select_variant(request(), [], POLICY) is None
-
-
-def test_the_oldest_variants_beyond_the_bound_are_surplus() -> None:
-    entries = [stored({}, "", dated=-n, entry_id=str(n)) for n in (3, 1, 2)]
-    assert [e.entry_id for e in surplus_variants(entries, 1)] == ["3", "2"]
-    assert surplus_variants(entries, 3) == surplus_variants(entries, 9) == ()
 
 
 VALUES = st.dictionaries(

@@ -52,7 +52,9 @@ class Told:
 class Scene:
     """The service and all around it; ``now`` is the wall clock, which stands still."""
 
-    def __init__(self, *mounts: Mount, patience_seconds: float = 5.0) -> None:
+    def __init__(
+        self, *mounts: Mount, patience_seconds: float = 5.0, tells_digests: bool = False
+    ) -> None:
         self.now = 1_700_000_000.0
         self.store = MemoryStore(clock=lambda: self.now)
         self.upstream = AnsweringUpstream()
@@ -65,6 +67,7 @@ class Scene:
                 slots=Slots(16, 16),
                 clock=time.monotonic,
                 wall_clock=lambda: self.now,
+                tells_digests=tells_digests,
             ),
             mounts=mounts or (URL_MOUNT,),
             pseudonym="forebay-test",

@@ -412,6 +412,21 @@ async def test_a_refresh_changes_head_and_times_and_nothing_else(store: AnyStore
     assert found == replace(entry, head=newer.head, request_time=5.0, response_time=6.0)
 
 
+async def test_digests_are_added_to_what_is_there_and_whole(store: AnyStore) -> None:
+    entry = await put(as_port(store), b"body")
+    assert await store.find("aa") == (entry,)
+    assert await store.add_digests(entry, (("sha-256", "00"),))
+    assert await store.add_digests(entry, (("md5", "11"),))
+    assert await store.refresh(replace(entry, digests=()))
+    told = replace(entry, digests=(("md5", "11"), ("sha-256", "00")))
+    assert await store.find("aa") == (told,)
+    draft = await store.begin(new_entry("part", length=10))
+    assert not await store.add_digests(draft.entry, (("sha-256", "00"),))
+    await draft.close()
+    await store.remove(Selection(everything=True))
+    assert not await store.add_digests(entry, (("sha-256", "00"),))
+
+
 async def test_a_refresh_does_not_bring_back_what_is_gone(store: AnyStore) -> None:
     entry = await put(as_port(store), b"body")
     await store.remove(Selection(everything=True))

@@ -105,7 +105,8 @@ def _guest(
     bare = replace(mount, name=targets.URL_MOUNT, prefix="/", upstreams=(), hosts=())
     target = targets.resolve(request, (bare,), url=str(url), expected_digests=expected)
     named = (f"{url.origin}/",) if url.host in mount.link_hosts else ()
-    guest = replace(mount, upstreams=named, hosts=(), preset=GENERIC.name)
+    # What stands beside objects of the mount need not stand beside those of others.
+    guest = replace(mount, upstreams=named, hosts=(), preset=GENERIC.name, checksums=())
     return replace(target, key=_digest_of(mount.name, "link", target.key), mount=guest)
 
 

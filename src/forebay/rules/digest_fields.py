@@ -1,17 +1,16 @@
-"""Digests of a whole body, as upstreams and checksum files tell them (RFC 9530 and before it).
+"""Digests of a whole body, as fields tell them (RFC 9530 and before it).
 
 A digest is ``(algorithm, lower-case hex)`` with the algorithm's name from the registry of
-RFC 9530 §7.2; ``blake2b`` is not in it and keeps its own name. What cannot be read, is of an
-algorithm that we do not compute, or is about something other than the complete representation
-is left out: a claim that nobody understands proves nothing either way.
+RFC 9530 §7.2; ``blake2b`` and ``crc32`` are not in it and keep their own names. What cannot be
+read, is of an algorithm that we do not compute, or is about something other than the complete
+representation is left out: a claim that nobody understands proves nothing either way.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import http_sf
@@ -22,11 +21,11 @@ from forebay.rules.fields import list_members, single
 Digest: TypeAlias = tuple[str, str]
 Digests: TypeAlias = tuple[Digest, ...]
 
-SIZES: Final = {"sha-256": 32, "sha-512": 64, "sha": 20, "md5": 16, "blake2b": 64}
+SIZES: Final = {"sha-256": 32, "sha-512": 64, "sha": 20, "md5": 16, "blake2b": 64, "crc32": 4}
 """Bytes of a digest, by algorithm."""
 
-STRONG: Final = ("sha-512", "sha-256", "blake2b")
-"""Those that an adversary cannot meet with other bytes; the only ones we hand out."""
+TOLD: Final = frozenset({"sha-256", "sha-512"})
+"""Those that we hand out: registered, and not to be met by an adversary with other bytes."""
 
 _OLD_NAMES: Final = {"sha-256": "sha-256", "sha-512": "sha-512", "sha": "sha", "md5": "md5"}
 _GOOG_NAMES: Final = {"md5": "md5"}
@@ -35,12 +34,10 @@ _AMZ_FIELDS: Final = {
     "x-amz-checksum-sha512": "sha-512",
     "x-amz-checksum-sha1": "sha",
     "x-amz-checksum-md5": "md5",
+    "x-amz-checksum-crc32": "crc32",
 }
-_BY_HEX_LENGTH: Final = {32: "md5", 40: "sha", 64: "sha-256", 128: "sha-512"}
-# A line of coreutils' *sum programs: digest, space, mode ("*" for binary), name; or BSD's form.
-_SUM_LINE: Final = re.compile(r"\\?([0-9A-Fa-f]{32,128})(?:[ \t]+[* ]?(.+))?")
-_BSD_LINE: Final = re.compile(r"([A-Za-z0-9-]+) ?\((.+)\) ?= ?([0-9A-Fa-f]{32,128})")
-_BSD_NAMES: Final = {"md5": "md5", "sha1": "sha", "sha256": "sha-256", "sha512": "sha-512"}
+"""CRC-32C and CRC-64/NVME are left aside: the standard library has neither, and what a CRC finds,
+an accident on the way, TLS has found already."""
 
 
 def digests_of(head: Head) -> Digests:
@@ -61,68 +58,44 @@ def digests_of(head: Head) -> Digests:
 
 
 def repr_digest(digests: Iterable[Digest]) -> str | None:
-    """The Repr-Digest value that tells these (RFC 9530 §3), or None if none of them is strong."""
+    """The Repr-Digest value that tells these (RFC 9530 §3), or None if none may be told."""
     members = [
         f"{name}=:{base64.b64encode(bytes.fromhex(value)).decode()}:"
         for name, value in digests
-        if name in STRONG and name != "blake2b"
+        if name in TOLD
     ]
     return ", ".join(members) or None
 
 
-def digest_in_sums(text: str, filename: str) -> Digest | None:
-    """The digest of this file in the text of a checksum file: ``SHA256SUMS``, ``x.sha256``.
+def may_be_told(digests: Iterable[Digest]) -> bool:
+    """Whether ``repr_digest`` would say anything."""
+    return any(name in TOLD for name, _ in digests)
 
-    Lines in the form of coreutils and of BSD count; a text that is nothing but one digest is
-    about whatever file it stands beside. Names are compared without leading directories.
+
+def read_digest_field(value: str) -> Mapping[str, bytes | None]:
+    """The members of a Repr-Digest or Content-Digest field, in order (RFC 9530 §2, §3).
+
+    A member that is no byte sequence is None. Raises ``ValueError`` for what is no dictionary
+    (RFC 9651 §3.2).
     """
-    bare: list[str] = []
-    for line in text.splitlines():
-        stripped = line.strip()
-        found = _sum_of(stripped, filename)
-        if found is not None:
-            return found
-        match = _SUM_LINE.fullmatch(stripped)
-        if match is not None and match[2] is None:
-            bare.append(match[1])
-    return _named(bare[0]) if len(bare) == 1 else None
-
-
-def _sum_of(line: str, filename: str) -> Digest | None:
-    bsd = _BSD_LINE.fullmatch(line)
-    if bsd is not None:
-        algorithm = _BSD_NAMES.get(bsd[1].lower().replace("-", ""))
-        fits = algorithm is not None and len(bsd[3]) == 2 * SIZES[algorithm]
-        return (algorithm, bsd[3].lower()) if algorithm and fits and _is(bsd[2], filename) else None
-    plain = _SUM_LINE.fullmatch(line)
-    if plain is not None and plain[2] is not None and _is(plain[2], filename):
-        return _named(plain[1])
-    return None
-
-
-def _is(name: str, filename: str) -> bool:
-    return name.strip().rpartition("/")[2] == filename
-
-
-def _named(digits: str) -> Digest | None:
-    algorithm = _BY_HEX_LENGTH.get(len(digits))
-    return None if algorithm is None else (algorithm, digits.lower())
+    members = http_sf.parse(value.encode("latin-1"), tltype="dictionary")
+    if not isinstance(members, dict):
+        raise ValueError("not a dictionary")
+    bare = ((name, m[0] if isinstance(m, tuple) else m) for name, m in members.items())
+    return {name: item if isinstance(item, bytes) else None for name, item in bare}
 
 
 def _structured(fields: Fields, name: str) -> Iterator[Digest]:
-    """Repr-Digest and Content-Digest: dictionaries of byte sequences (RFC 9530 §2, §3)."""
+    """Repr-Digest and Content-Digest, where they can be read."""
     value = fields.combined(name)
     if value is None:
         return
     try:
-        members = http_sf.parse(value.encode("latin-1"), tltype="dictionary")
+        members = read_digest_field(value)
     except ValueError:
         return
-    if not isinstance(members, dict):
-        return
-    for algorithm, member in members.items():
-        octets = member[0] if isinstance(member, tuple) else member
-        if isinstance(octets, bytes) and SIZES.get(algorithm) == len(octets):
+    for algorithm, octets in members.items():
+        if octets is not None and SIZES.get(algorithm) == len(octets):
             yield algorithm, octets.hex()
 
 
@@ -135,12 +108,20 @@ def _instance_digests(fields: Fields) -> Iterator[Digest]:
 
 
 def _vendor_digests(fields: Fields) -> Iterator[Digest]:
-    """x-goog-hash, and x-amz-checksum-*: one with a dash is of parts, not of the whole."""
-    for member in list_members(fields, "x-goog-hash"):
-        name, _, encoded = member.partition("=")
-        yield from _decoded(_GOOG_NAMES.get(name.strip().lower()), encoded)
-    for field_name, algorithm in _AMZ_FIELDS.items():
-        yield from _decoded(algorithm, single(fields, field_name))
+    """x-goog-hash, and x-amz-checksum-*: of the whole, as it was sent.
+
+    Cloud Storage keeps objects gzipped and unpacks them for who does not ask for gzip, with the
+    hash of what it keeps. S3 tells of an object that came in parts a checksum of their checksums,
+    and says so by a dash and their number, or by the type.
+    """
+    stored = single(fields, "x-goog-stored-content-encoding") or "identity"
+    if stored == (fields.combined("content-encoding") or "identity"):
+        for member in list_members(fields, "x-goog-hash"):
+            name, _, encoded = member.partition("=")
+            yield from _decoded(_GOOG_NAMES.get(name.strip().lower()), encoded)
+    if (single(fields, "x-amz-checksum-type") or "").upper() != "COMPOSITE":
+        for field_name, algorithm in _AMZ_FIELDS.items():
+            yield from _decoded(algorithm, single(fields, field_name))
 
 
 def _decoded(algorithm: str | None, encoded: str | None) -> Iterator[Digest]:

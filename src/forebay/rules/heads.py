@@ -53,6 +53,11 @@ ORIGIN_WIDE_FIELDS: Final = frozenset(
 """What a browser applies to a whole origin, and so, behind a shared one, to every upstream."""
 
 
+_OF_A_PART: Final = frozenset(
+    {"content-range", "content-length", "content-digest", "content-md5", "digest", "x-goog-hash"}
+)
+
+
 def fields_to_pass(head: Head, *, cookies: bool = True, own_origin: bool = False) -> Fields:
     """The fields of a response that goes straight through to its one client.
 
@@ -100,11 +105,14 @@ def as_complete_head(head_206: Head) -> Head:
     """The head that a 200 would have had in place of this 206 (RFC 9110 §15.3.7.3).
 
     Content-Length is the complete length where Content-Range tells it. What is about the
-    part's octets (Content-Range, Content-Digest, Content-MD5) is gone.
+    part's octets is gone, and so is what some servers let be about them (``Digest``, and checksums
+    of S3 parts): of the digests only Repr-Digest is surely of the whole.
     """
     part = content_range_of(head_206)
-    fields = head_206.fields.without(
-        "content-range", "content-length", "content-digest", "content-md5"
+    fields = Fields(
+        (name, value)
+        for name, value in head_206.fields
+        if name not in _OF_A_PART and not name.startswith("x-amz-checksum-")
     )
     if part is not None and part.complete_length is not None:
         fields = fields.with_field("content-length", str(part.complete_length))

@@ -40,13 +40,6 @@ def conditional_fields(entry: Entry) -> Fields:
     return Fields(conditions)
 
 
-def if_range_value(entry: Entry) -> str | None:
-    """What If-Range says when more of a partial entry is asked for: its strong entity tag, or
-    None, since nothing weaker may join bytes (RFC 9110 §13.1.5)."""
-    tag = entity_tag_of(entry.head.fields)
-    return str(tag) if tag is not None and tag.is_strong else None
-
-
 def _last_modified(fields: Fields) -> str | None:
     """Last-Modified as it came, where it is a date at all."""
     value = single(fields, "last-modified")

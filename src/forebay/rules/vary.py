@@ -99,12 +99,3 @@ def _matches(request: Request, entry: Entry, policy: Policy) -> bool:
 def _recency(entry: Entry) -> tuple[float, float]:
     date = date_value(entry.head.fields, math.floor(entry.response_time))
     return date, entry.response_time
-
-
-def surplus_variants(entries: Iterable[Entry], limit: int) -> tuple[Entry, ...]:
-    """Those to forget so that at most ``limit`` variants stay under one key, oldest first.
-
-    A bound, because whoever may choose request fields may otherwise fill a disk with one target.
-    """
-    by_age = sorted(entries, key=_recency)
-    return tuple(by_age[: max(0, len(by_age) - limit)])

@@ -158,6 +158,7 @@ class Answers:
         except StoreError as trouble:
             return await self._past_the_disk(request, target, trouble)
         self._store.touch(entry)
+        self._fetcher.note_whole(entry)
         return reply
 
     async def _begins_sound(self, entry: Entry, wanted: tuple[Interval, ...]) -> bool:

@@ -18,11 +18,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from forebay.errors import UpstreamChanged, UpstreamError, UpstreamUnreachable
-from forebay.model import Target
+from forebay.model import Entry, Target
 from forebay.ports import Selection, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.service.judging import Judge
 from forebay.service.landings import Filling, Landing, Live, Order, source_of
+from forebay.service.summing import Summing
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.flight import Flight, Flights
 from forebay.streaming.segment import Source
@@ -50,6 +51,7 @@ class Fetcher:
         self.transfers: dict[str, Transfer] = {}
         """Running transfers by ``entry_id``."""
         self.judge = Judge(store, around, self.transfers)
+        self.summing = Summing(store, lambda: bool(self.transfers), around.clock)
 
     def join(self, key: str, order: Order) -> tuple[Flight[Landing], bool]:
         """The flight under this key, and whether this order started it."""
@@ -86,6 +88,12 @@ class Fetcher:
     async def close(self) -> None:
         """Stop every flight; what is covered stays as partial entries."""
         await self._flights.close()
+        await self.summing.close()
+
+    def note_whole(self, entry: Entry) -> None:
+        """An entry that is stored whole: let its digest be known, where that is wanted."""
+        if self._around.tells_digests:
+            self.summing.note(entry)
 
     async def _fly(self, flight: Flight[Landing], order: Order) -> None:
         transfer: Transfer | None = None
@@ -142,6 +150,7 @@ class Fetcher:
             await transfer.close()
             if isinstance(transfer.error, UpstreamChanged):
                 await self.judge.forget(entry)
+            self.note_whole(transfer.entry)
         finally:
             self._fetched.size_bytes += transfer.fetched_bytes
             self.transfers.pop(entry.entry_id, None)

@@ -44,7 +44,9 @@ from forebay.service.landings import (
     Vanished,
     source_of,
 )
+from forebay.service.sidecars import Sidecars
 from forebay.streaming.crew import Subject, Surroundings
+from forebay.streaming.proving import LookUp
 from forebay.streaming.relay import Relay
 from forebay.streaming.transfer import Transfer
 
@@ -65,6 +67,8 @@ class Judge:
         self._store = store
         self._around = around
         self._transfers = transfers
+        self.sidecars: Sidecars | None = None
+        """Who looks up checksums beside objects; set once there is a story to ask by."""
 
     async def judge(self, order: Order, response: UpstreamResponse, times: Times) -> Landing:
         """The landing for this answer. Raises ``UpstreamError`` where it is no answer at all."""
@@ -208,9 +212,13 @@ class Judge:
             identity=entry.identity,
             policy=target.mount.transfer,
         )
+        look_up: LookUp | None = None
+        if self.sidecars is not None and entry.head.status == 200:
+            look_up = self.sidecars.look_up_for(order.request, target)
+        expected = _expected_digests(order, entry.head)
         try:
             transfer = Transfer(
-                draft, subject, self._around, expected_digests=_expected_digests(order, entry.head)
+                draft, subject, self._around, expected_digests=expected, look_up=look_up
             )
         except BaseException:
             await draft.close()

@@ -6,10 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from forebay.errors import UpstreamChanged, UpstreamError
-from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Interval, Request, Target
+from forebay.model import (
+    CacheOutcome,
+    CacheStatus,
+    Entry,
+    Fields,
+    Head,
+    Interval,
+    Request,
+    Target,
+)
 from forebay.ports import Body, Reply
 from forebay.rules import conditions
 from forebay.rules.content_range import format_range
+from forebay.rules.digest_fields import Digests, digests_of
 from forebay.rules.heads import fields_to_forward, fields_to_pass, response_fields
 from forebay.rules.proof import joining_validator
 from forebay.rules.ranges import if_range_holds, range_bounds_hint
@@ -94,8 +104,8 @@ class Passage:
         body: Body | None = relay
         if request.method == "HEAD" or head.status in {204, 304}:
             body = None
-        elif target.expected_digests and head.status == 200:
-            body = VerifiedBody(relay, target.expected_digests)
+        elif expected := _expected(request, target, head):
+            body = VerifiedBody(relay, expected)
         return Reply(
             head.status,
             fields,
@@ -105,6 +115,14 @@ class Passage:
             int(length) if length is not None and length.isdigit() else None,
             head.reason,
         )
+
+
+def _expected(request: Request, target: Target, head: Head) -> Digests:
+    """What the body must come to: by the client's word, and by upstream's own of what is got."""
+    if head.status != 200:
+        return ()
+    told = digests_of(head) if request.method == "GET" else ()
+    return tuple({**dict(told), **dict(target.expected_digests)}.items())
 
 
 def answers(request: Request, relay: Relay) -> bool:

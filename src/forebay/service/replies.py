@@ -68,11 +68,12 @@ def shape(request: Request, entry: Entry) -> Plain | Bytes:
 
 
 def told_fields(entry: Entry) -> Fields:
-    """The stored fields, with the digest of the whole where we have proved one (RFC 9530 §3)."""
+    """The stored fields, with the digest of the whole where we know one (RFC 9530 §3).
+
+    What we have computed takes the place of what upstream has told: it is of these very bytes.
+    """
     fields = entry.head.fields
-    if not entry.complete or "repr-digest" in fields:
-        return fields
-    value = repr_digest(entry.digests)
+    value = repr_digest(entry.digests) if entry.complete else None
     return fields if value is None else fields.with_field("repr-digest", value)
 
 

@@ -14,14 +14,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from forebay.errors import EntryDamaged
 from forebay.model import (
     CacheOutcome,
     CacheStatus,
@@ -32,15 +30,15 @@ from forebay.model import (
     Mount,
     Request,
     Target,
-    Window,
 )
 from forebay.ports import Body, Reply
 from forebay.presets import Context, Preset, Rewrite, preset_of
 from forebay.presets.contract import media_type_of
 from forebay.presets.resolving import context_of
 from forebay.service import replies
+from forebay.service.reading import read_up_to
 from forebay.service.story import Story
-from forebay.streaming.reader import BytesBody, SequenceBody
+from forebay.streaming.reader import BytesBody
 
 MEMO_BYTES = 32 * 1024 * 1024
 """Rewritten pages that are remembered, so that a CI fleet's hundreds of requests for one index
@@ -161,7 +159,7 @@ class Rewriting:
         if reply.body is None:
             return Page(b"", reply.fields.without(*_OF_THE_ORIGINAL))
         context = replace(context, media_type=media_type_of(reply.fields.get("content-type")))
-        octets = await _read_up_to(reply, rewrite.max_bytes)
+        octets = await read_up_to(reply, rewrite.max_bytes)
         if octets is None:
             return None
         try:
@@ -207,44 +205,6 @@ def _can_be_rewritten(reply: Reply, rewrite: Rewrite) -> bool:
     )
 
 
-async def _read_up_to(reply: Reply, max_bytes: int) -> bytes | None:
-    """The whole body, then closed; None where it is longer, what was read put back before it.
-
-    Raises what the body raises, closed as well.
-    """
-    body = reply.body
-    if body is None:
-        return b""
-    pieces: list[bytes] = []
-    size = 0
-    finished = False
-    try:
-        while (piece := await body.next_piece()) is not None:
-            # A window is only valid until the next call; a page of it may have to come from disk.
-            octets = await asyncio.to_thread(_pread, piece) if isinstance(piece, Window) else piece
-            pieces.append(octets)
-            size += len(octets)
-            if size > max_bytes:
-                reply.body = SequenceBody([BytesBody(b"".join(pieces)), body])
-                finished = True
-                return None
-    finally:
-        if not finished:
-            await body.aclose()
-    return b"".join(pieces)
-
-
-def _pread(window: Window) -> bytes:
-    octets, position = bytearray(), window.start
-    while position < window.stop:
-        part = os.pread(window.fileno, window.stop - position, position)
-        if not part:
-            raise EntryDamaged("The stored page is shorter than the index says; ask again.")
-        octets += part
-        position += len(part)
-    return bytes(octets)
-
-
 def _decoded(octets: bytes, coding: str | None, max_bytes: int) -> bytes:
     """The page itself. Upstream was asked for identity, and some send gzip all the same.
 
@@ -267,7 +227,8 @@ def _decoded(octets: bytes, coding: str | None, max_bytes: int) -> bytes:
 
 async def _reply_from(request: Request, page: Page, reply: Reply) -> Reply:
     """What this client gets of a page: all, a part, nothing new (steps 5 to 8)."""
-    tag = f'"{hashlib.sha256(page.body).hexdigest()[:32]}"'
+    digest = hashlib.sha256(page.body).hexdigest()
+    tag = f'"{digest[:32]}"'
     ours = Fields((n, v) for n, v in page.fields if n in _OURS)
     fields = page.fields.without(*_OURS).with_field("etag", tag)
     entry = Entry(
@@ -280,6 +241,7 @@ async def _reply_from(request: Request, page: Page, reply: Reply) -> Reply:
         request_time=0.0,
         response_time=0.0,
         complete=True,
+        digests=(("sha-256", digest),),
     )
     shaped = replies.shape(request, entry)
     made = Reply(

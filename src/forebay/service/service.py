@@ -20,6 +20,7 @@ from forebay.service.fetching import Fetcher
 from forebay.service.lane import Lane, PeekableStore
 from forebay.service.resolved import Targets
 from forebay.service.rewriting import Rewriting, canned
+from forebay.service.sidecars import Sidecars
 from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
 from forebay.views import (
@@ -64,8 +65,10 @@ class Service:
         self._targets = Targets(self._mounts)
         self._fetcher = Fetcher(store, around)
         self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
+        self._fetcher.judge.sidecars = Sidecars(self._story.tell, around.wall_clock)
         if isinstance(store, PeekableStore):
             self.lane = Lane(store, self._fetcher.transfers, self._targets.of, around.wall_clock)
+        self.summing = self._fetcher.summing
         self._rewriting = Rewriting(self._story)
         self._counts = Counts()
         self._started = around.clock()

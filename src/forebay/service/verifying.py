@@ -7,12 +7,10 @@ piece is at most a socket read, and takes a tenth of a millisecond.
 
 from __future__ import annotations
 
-import hashlib
-
 from forebay.errors import UpstreamChanged
 from forebay.model import Window
 from forebay.ports import Body
-from forebay.streaming.digests import ALGORITHMS
+from forebay.streaming.digests import begun
 
 
 class VerifiedBody:
@@ -22,9 +20,7 @@ class VerifiedBody:
         """``expected`` as in ``Target.expected_digests``."""
         self._body = body
         self._expected = expected
-        self._hashes = {
-            name: hashlib.new(ALGORITHMS[name], usedforsecurity=False) for name, _ in expected
-        }
+        self._hashes = {name: begun(name) for name, _ in expected}
         self._held: bytes | None = None
 
     async def next_piece(self) -> Window | bytes | None:

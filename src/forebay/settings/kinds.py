@@ -17,6 +17,7 @@ from forebay.units import format_duration, format_size, parse_duration, parse_si
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
+_CHECKSUM_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
 _UNSAFE_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 
 NO_VALUE_WORD = "none"
@@ -102,6 +103,24 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _checksum_pattern(value: str) -> str:
+    *segments, name = value.split("/")
+    written_out = name.replace("{name}", "x")
+    while segments[:1] == [".."]:
+        del segments[0]
+    if (
+        not written_out
+        or name == "{name}"
+        or {"", ".", ".."} & {*segments, written_out}
+        or not _CHECKSUM_PATH.fullmatch("/".join([*segments, written_out]))
+    ):
+        raise ValueError(
+            f"{value!r} does not name a file beside an object; write it like SHA256SUMS, "
+            "../SHA256SUMS or {name}.sha256"
+        )
+    return value
+
+
 def _base_url(value: str) -> str:
     """An absolute http or https URL that ends with a slash, its scheme and host lower-case."""
     try:
@@ -144,6 +163,7 @@ HostPattern: TypeAlias = Annotated[str, AfterValidator(_host_pattern)]
 FieldName: TypeAlias = Annotated[str, AfterValidator(_field_name)]
 ForwardedField: TypeAlias = Annotated[FieldName, AfterValidator(_forwardable)]
 Pattern: TypeAlias = Annotated[str, AfterValidator(_pattern)]
+ChecksumPattern: TypeAlias = Annotated[str, AfterValidator(_checksum_pattern)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 
 Listed = BeforeValidator(_listed)

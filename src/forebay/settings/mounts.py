@@ -16,6 +16,7 @@ from pydantic import Field, PlainSerializer, model_validator
 from forebay.model import Mount, Policy, TransferPolicy, WhenAlone
 from forebay.settings.kinds import (
     BaseUrl,
+    ChecksumPattern,
     Duration,
     FieldName,
     ForwardedField,
@@ -169,6 +170,13 @@ class PolicyKeys(Table):
     forward: Annotated[tuple[ForwardedField, ...], Listed] = ("accept",)
     """Request fields that go to the upstream, and so tell objects apart."""
 
+    checksums: Annotated[tuple[ChecksumPattern, ...], Listed] = ()
+    """Files in which an upstream tells the checksums of what it serves, as paths from the
+    directory of each object; `{name}` stands for the object's own name. The first that tells one
+    counts, such as `["{name}.sha256", "SHA256SUMS", "../SHA256SUMS"]`: lists of `sha256sum` and its
+    kin, in GNU's form or BSD's, or one bare digest. What does not come to that digest is never kept
+    and ends short for whoever reads it. (docs/digests.md.)"""
+
 
 class Defaults(PolicyKeys):
     """Policy of every mount that does not say otherwise, and of URL-in-path."""
@@ -319,6 +327,4 @@ def _policies(keys: Mapping[str, Any]) -> dict[str, Any]:
         "policy": Policy(**{a: keys[k] for k, a in _POLICY_KEYS.items() if k in keys}),
         "transfer": TransferPolicy(**{a: keys[k] for k, a in _TRANSFER_KEYS.items() if k in keys}),
     }
-    if "forward" in keys:
-        chosen["forward"] = keys["forward"]
-    return chosen
+    return chosen | {key: keys[key] for key in ("forward", "checksums") if key in keys}

@@ -342,9 +342,7 @@ class DiskStore:
 
     async def refresh(self, entry: Entry) -> bool:
         """Replace head and times (``ports.Store.refresh``). Raises ``StoreError``."""
-        return await self._engine.whole(self._refresh(entry))
 
-    async def _refresh(self, entry: Entry) -> bool:
         def renewed(stored: Entry) -> Entry:
             return replace(
                 stored,
@@ -353,15 +351,31 @@ class DiskStore:
                 response_time=entry.response_time,
             )
 
+        return await self._engine.whole(self._change(entry, renewed)) is not None
+
+    async def add_digests(self, entry: Entry, digests: tuple[tuple[str, str], ...]) -> bool:
+        """Note digests of the whole (``ports.Store.add_digests``). Raises ``StoreError``."""
+
+        def told(stored: Entry) -> Entry:
+            if not stored.complete:
+                return stored
+            both = {**dict(stored.digests), **dict(digests)}
+            return replace(stored, digests=tuple(sorted(both.items())))
+
+        updated = await self._engine.whole(self._change(entry, told))
+        return updated is not None and updated.complete
+
+    async def _change(self, entry: Entry, change: Callable[[Entry], Entry]) -> Entry | None:
+        """Change the row of this entry; the entry as it is then, None if it is gone."""
         index = self._engine.index
 
         def job() -> Entry | None:
             with index.transaction():
-                return index.update(entry.key, entry.entry_id, renewed)
+                return index.update(entry.key, entry.entry_id, change)
 
         updated = await self._engine.in_index(job)
         self._engine.lookups.drop(entry.key)
-        return updated is not None
+        return updated
 
     async def forget(self, entry_id: str, key: str) -> None:
         """Remove this entry (``ports.Store.forget``). Raises ``StoreError``."""

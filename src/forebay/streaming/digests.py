@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable
+from typing import Protocol
 
 from forebay.errors import EntryDamaged
 from forebay.streaming.steadfast import see_through
@@ -24,14 +26,40 @@ ALGORITHMS = {
 """Names of the Hash Algorithms for HTTP Digest Fields registry (RFC 9530 §7.2), to hashlib's."""
 
 
+class Running(Protocol):
+    """A digest that is being computed, as hashlib has it."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class _Crc32:
+    """CRC-32 of ISO 3309, as S3 tells it: four bytes, the highest first."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+def begun(algorithm: str) -> Running:
+    """A digest of no bytes yet. Raises ``KeyError`` for an unknown algorithm."""
+    if algorithm == "crc32":
+        return _Crc32()
+    return hashlib.new(ALGORITHMS[algorithm], usedforsecurity=False)
+
+
 class Digester:
     """Hashes the bytes of a file from its beginning on, as far as they are there."""
 
-    def __init__(self, algorithms: Sequence[str], fileno: int) -> None:
+    def __init__(self, algorithms: Iterable[str], fileno: int) -> None:
         """Takes over the descriptor. Raises ``KeyError`` for an unknown algorithm."""
-        self._hashes = {
-            name: hashlib.new(ALGORITHMS[name], usedforsecurity=False) for name in algorithms
-        }
+        self._hashes = {name: begun(name) for name in algorithms}
         self._fileno = fileno
         self._position = 0
         self._closing = False

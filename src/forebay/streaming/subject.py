@@ -22,6 +22,8 @@ class Surroundings:
     """Monotonic seconds."""
     wall_clock: Callable[[], float]
     """Seconds since the epoch."""
+    tells_digests: bool = False
+    """Whether a digest of every whole body is wanted, to be told to clients (RFC 9530 §3)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,15 @@ import enum
 import logging
 from dataclasses import replace
 
-from forebay.errors import ForebayError, StoreError, UpstreamChanged, UpstreamMisbehaved
+from forebay.errors import ForebayError, StoreError, UpstreamMisbehaved
 from forebay.model import Entry, Interval, Intervals
 from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.plan import Cut, Open, Situation, goes_on_alone, next_step
 from forebay.streaming.crew import Crew, Subject, Surroundings
-from forebay.streaming.digests import Digester
 from forebay.streaming.keeping import Keeper
 from forebay.streaming.pace import LOOK_AFTER_SECONDS
+from forebay.streaming.proving import LookUp, Proof
 from forebay.streaming.reader import TransferReader
 from forebay.streaming.segment import Segment, Source
 from forebay.streaming.steadfast import see_through
@@ -69,6 +69,7 @@ class Transfer:
         around: Surroundings,
         *,
         expected_digests: tuple[tuple[str, str], ...] = (),
+        look_up: LookUp | None = None,
     ) -> None:
         self.entry: Entry = draft.entry
         self.coverage: Intervals = draft.entry.coverage
@@ -85,13 +86,13 @@ class Transfer:
         self._begun = False
         self._quiet = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
-        self._keeper = Keeper(draft, proves_whole=bool(expected_digests))
-        self._expected = expected_digests
-        self._digester = (
-            Digester([name for name, _ in expected_digests], draft.open_reader())
-            if expected_digests
-            else None
+        self._proof = Proof(
+            draft,
+            expected_digests,
+            look_up,
+            is_to_tell=around.tells_digests and draft.entry.head.status == 200,
         )
+        self._keeper = Keeper(draft, proves_whole=self._proof.is_awaited)
         self.started_time = around.wall_clock()
 
     # For those who read.
@@ -249,44 +250,36 @@ class Transfer:
         if not self.is_over:
             await self._checkpoint()
             self._end(State.FAILED, UpstreamMisbehaved("The service stopped. Ask again."))
-        if self._digester is not None:
-            await self._digester.aclose()
+        await self._proof.aclose()
         await self._draft.close()
 
     async def _complete(self) -> None:
         self.state = State.FINISHING
         try:
-            digests = await self._verify()
-            self.entry = replace(
-                self.entry,
-                identity=replace(self.entry.identity, length_bytes=self.length_bytes),
-                coverage=self.coverage,
-                complete=True,
-                digests=digests or self.entry.digests,
-            )
-            if not await self._keeper.commit(self.entry):
-                log.info("%s was purged while it was fetched; it is not kept", self.entry.name)
+            digests = await self._proof.prove(self.length_bytes or 0)
+            if digests is None:
+                await self._checkpoint()
+            else:
+                await self._commit(digests)
         except StoreError as error:
             # The bytes can be read, only their keeping failed: readers go on undisturbed.
             log.warning("%s cannot be kept: %s", self.entry.name, error)
         except ForebayError as error:
+            self._crew.blame()
             self._end(State.FAILED, error)
             return
         self._end(State.COMPLETE)
 
-    async def _verify(self) -> tuple[tuple[str, str], ...]:
-        """The digests of the whole. Raises ``UpstreamChanged`` where one is not as expected."""
-        if self._digester is None or self.length_bytes is None:
-            return ()
-        found = await self._digester.finish(self.length_bytes)
-        for name, expected in self._expected:
-            if found[name] != expected:
-                self._crew.blame()
-                raise UpstreamChanged(
-                    f"The {name} digest of what upstream sent is {found[name]}, "
-                    f"not the expected {expected}; nothing of it was kept."
-                )
-        return tuple(sorted(found.items()))
+    async def _commit(self, digests: tuple[tuple[str, str], ...]) -> None:
+        self.entry = replace(
+            self.entry,
+            identity=replace(self.entry.identity, length_bytes=self.length_bytes),
+            coverage=self.coverage,
+            complete=True,
+            digests=digests or self.entry.digests,
+        )
+        if not await self._keeper.commit(self.entry):
+            log.info("%s was purged while it was fetched; it is not kept", self.entry.name)
 
     # Inner workings; all of it synchronous: decided over plain values, then done.
 
@@ -294,6 +287,8 @@ class Transfer:
         """Do what the plan says, and notice the end."""
         if self.is_over or not self._begun:
             return
+        if self._proof.is_awaited and self._wants_whole():
+            self._proof.begin()
         if self._crew.error is None and self.length_bytes is not None:
             self._follow_plan()
         if self._crew.error is not None:
@@ -336,8 +331,8 @@ class Transfer:
 
     def _note_written(self, interval: Interval) -> None:
         self.coverage = cov.add(self.coverage, interval)
-        if self._digester is not None:
-            self._digester.grow(cov.covered_until(self.coverage, 0))
+        if self._proof.is_awaited:
+            self._proof.grow(cov.covered_until(self.coverage, 0))
         for reader, waiter in self._readers.items():
             if self.readable_until(reader.position) > reader.position:
                 _wake(waiter)
@@ -368,8 +363,9 @@ class Transfer:
 
     def _is_to_be_proved(self) -> bool:
         """Whether digests are expected, not compared yet, and the whole is on its way."""
-        if self._digester is None or self.state is State.COMPLETE:
-            return False
+        return self._proof.is_awaited and self.state is not State.COMPLETE and self._wants_whole()
+
+    def _wants_whole(self) -> bool:
         length = self.length_bytes
         wanted = cov.union(self._goal, self.coverage)
         return length is None or cov.contains(wanted, Interval(0, length))

@@ -6,16 +6,14 @@ and keeps its own name. Values travel on as lower-case hex.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 from forebay.errors import RequestError
 from forebay.model import Fields
+from forebay.rules.digest_fields import SIZES, TOLD, Digests, read_digest_field
 
-Digests: TypeAlias = tuple[tuple[str, str], ...]
+__all__ = ["PARAMETERS", "Digests", "from_fields", "from_parameters"]
 
 _HEX_DIGITS: Mapping[str, tuple[str, int]] = {
     "sha256": ("sha-256", 64),
@@ -28,10 +26,7 @@ _HEX_DIGITS: Mapping[str, tuple[str, int]] = {
 
 PARAMETERS = frozenset(_HEX_DIGITS)
 
-_BYTES_OF = {"sha-256": 32, "sha-512": 64}
 _HEX = re.compile(r"[0-9A-Fa-f]+")
-# One member of a structured dictionary (RFC 8941 §3.2) whose value is a byte sequence.
-_MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[ ]*[a-z*][^,;]*)*")
 
 
 def from_parameters(parameters: Iterable[tuple[str, str]]) -> Digests:
@@ -58,22 +53,16 @@ def from_fields(fields: Fields) -> Digests:
     value = fields.combined("repr-digest")
     if value is None:
         return ()
-    found: dict[str, str] = {}
-    for text in value.split(","):
-        member = _MEMBER.fullmatch(text.strip(" \t"))
-        if member is None:
-            raise RequestError("Repr-Digest must look like sha-256=:base64:.")
-        algorithm, encoded = member[1], member[2]
-        if algorithm in _BYTES_OF:
-            found[algorithm] = _decode(algorithm, encoded)
-    return tuple(found.items())
-
-
-def _decode(algorithm: str, encoded: str) -> str:
     try:
-        octets = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
-        octets = b""
-    if len(octets) != _BYTES_OF[algorithm]:
-        raise RequestError(f"Repr-Digest's {algorithm} is not a digest of that algorithm.")
-    return octets.hex()
+        members = read_digest_field(value)
+    except ValueError:
+        members = {}
+    if not members:
+        raise RequestError("Repr-Digest must look like sha-256=:base64:.")
+    found = []
+    for algorithm in TOLD & members.keys():
+        octets = members[algorithm]
+        if octets is None or len(octets) != SIZES[algorithm]:
+            raise RequestError(f"Repr-Digest's {algorithm} is not a digest of that algorithm.")
+        found.append((algorithm, octets.hex()))
+    return tuple(sorted(found))
