@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +19,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from forebay.cli import app
-from forebay.cli.download import Download, DownloadError
-from forebay.cli.progress import progress_of, tell_segments
-from forebay.cli.remote import Remote
+from forebay.cli.download import Download
+from forebay.cli.patience import DownloadError
+from forebay.cli.piping import Piping
+from forebay.cli.progress import Lines, progress_of, tell_segments
+from forebay.cli.remote import Remote, RemoteError
 from tests.fakes.scripted_server import Answer, Asked, response, scripted_server
 
 runner = CliRunner()
@@ -176,7 +179,7 @@ def test_a_part_longer_than_the_file_is_thrown_away(tmp_path: Path) -> None:
 
 def test_a_wrong_digest_leaves_no_file_at_all(tmp_path: Path) -> None:
     result, _ = get(tmp_path, honest, arguments=("--sha256", "0" * 64))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"The SHA-256 is {SHA256} and not {'0' * 64}" in result.stderr
     assert files(tmp_path) == {}
 
@@ -199,7 +202,7 @@ def test_a_refusal_is_told_and_not_tried_again(tmp_path: Path) -> None:
     answer = response("403 Forbidden", b'{"detail": "This address may not be fetched."}')
     result, server = get(tmp_path, answer)
     assert result.exit_code == 1
-    assert result.stderr == "403 Forbidden: This address may not be fetched.\n"
+    assert result.stderr == f"{URL}: 403 Forbidden: This address may not be fetched.\n"
     assert len(server.asked) == 1
     assert files(tmp_path) == {}
 
@@ -213,6 +216,91 @@ def test_tries_without_progress_are_bounded(tmp_path: Path) -> None:
             download.run(Silent())
     assert len(server.asked) == 1 + 4
     assert (tmp_path / "o.part").read_bytes() == BODY[:10]
+
+
+def test_a_service_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        pauses = Download(Remote(server), URL, server, tmp_path / "o", first_pause_seconds=1e9)
+        with pytest.raises(RemoteError, match="Start it with forebay serve"):
+            pauses.run(Silent())
+
+
+def test_a_file_that_does_not_fit_is_told_before_it_is_fetched(tmp_path: Path) -> None:
+    huge = response("200 OK", b"x", ETag=ETAG, Content_Length=str(10**18))
+    result, server = get(tmp_path, huge)
+    assert result.exit_code == 1
+    assert "needs 1000 PB more, and its disk has" in result.stderr
+    assert files(tmp_path) == {}
+    assert len(server.asked) == 1
+
+
+def test_a_file_that_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / "out.bin").write_bytes(BODY)
+    result, server = get(tmp_path, honest, arguments=("--sha256", SHA256))
+    assert (result.exit_code, server.asked) == (0, [])
+    assert "already there, SHA-256 verified" in result.stdout
+    (tmp_path / "out.bin").write_bytes(b"another")
+    result, server = get(tmp_path, honest, arguments=("--sha256", SHA256))
+    assert (result.exit_code, len(server.asked)) == (0, 1)
+    assert files(tmp_path) == {"out.bin": BODY}
+
+
+def to_standard_output(*answers: Answer, sha256: str = SHA256) -> tuple[int, bytes, str]:
+    with scripted_server(*answers) as server:
+        command = [PROGRAM, "get", URL, "-o", "-", "--sha256", sha256, "--server", server.url]
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_standard_output_gets_the_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, told = to_standard_output(cut(1000), honest)
+    assert (status, out) == (0, BODY)
+    assert "SHA-256 verified" in told
+    assert files(tmp_path) == {}
+    status, out, told = to_standard_output(honest, sha256="0" * 64)
+    assert (status, out) == (3, BODY)
+    assert "do not use what was written" in told
+
+
+def test_what_went_to_standard_output_is_never_joined_with_another_file() -> None:
+    other = response("200 OK", BODY[::-1], ETag='"v2"')
+    out = io.BytesIO()
+    with scripted_server(cut(1000), other) as server:
+        piping = Piping(Remote(server.url), server.url, out, first_pause_seconds=0.0)
+        with pytest.raises(DownloadError, match="not the whole file"):
+            piping.run(Silent())
+    assert out.getvalue() == BODY[:1000]
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
+    with scripted_server(honest) as server:
+        command = [PROGRAM, "get", URL, "-o", "-", "--server", server.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.read(1)
+            process.stdout.close()
+            assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_where_nobody_sees_a_bar_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    lines = Lines("file.bin", lambda: now[0])
+    for second in range(25):
+        now[0] = float(second)
+        lines.at(second * 1_000_000, 40_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "file.bin: 10 MB of 40 MB, 1 MB/s",
+        "file.bin: 20 MB of 40 MB, 1 MB/s",
+    ]
 
 
 def test_a_chunked_body_without_its_end_is_no_file(tmp_path: Path) -> None:
@@ -329,3 +417,18 @@ def test_the_segments_of_the_right_transfer_are_told() -> None:
     assert tell_segments(answer, URL) == "3 segments from 2 mirrors"
     assert tell_segments(answer, URL + "#part") == "3 segments from 2 mirrors"
     assert tell_segments(answer, "https://c.example/") == ""
+
+
+def test_under_a_mount_the_last_segment_and_the_length_tell_the_transfer() -> None:
+    segments = [{"mirror": "https://b.example/pub/file.bin"}]
+    transfer = {
+        "name": "https://b.example/pub/file.bin?x=1",
+        "length_bytes": 10,
+        "rate_bytes_per_second": 2_000_000.0,
+        "segments": segments,
+    }
+    url = "http://127.0.0.1:8000/m/file.bin"
+    told = tell_segments([transfer], url, 10, with_rate=True)
+    assert told == "1 segment from 1 mirror, 2 MB/s"
+    assert tell_segments([transfer], url, 11) == ""
+    assert tell_segments([transfer], "http://127.0.0.1:8000/m/file", 10) == ""

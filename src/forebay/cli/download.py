@@ -9,26 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPResponse
 from pathlib import Path
 
+from forebay.cli.answers import extent, pieces, request_fields, strong_etag
+from forebay.cli.patience import DownloadError, Patience, WrongDigestError
 from forebay.cli.progress import Meter
 from forebay.cli.remote import Remote, RemoteError
 from forebay.units import describe_size
-
-_CHUNK_BYTES = 256 * 1024
-_MAX_TRIES = 5
-"""Tries in a row without one new byte before the download is given up."""
-_WORTH_TRYING_AGAIN = frozenset({429, 500, 502, 503, 504})
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
-
-
-class DownloadError(Exception):
-    """The download failed for good; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +44,7 @@ class Download:
         *,
         first_pause_seconds: float = 0.5,
     ) -> None:
-        self._first_pause_seconds = first_pause_seconds
+        self._patience = Patience(first_pause_seconds)
         self.part = target.with_name(target.name + ".part")
         self._note_file = target.with_name(target.name + ".part.json")
         self._remote = remote
@@ -89,10 +80,10 @@ class Download:
 
     def _verify(self, expected: str) -> None:
         """Read the file as it is on disk; a wrong one goes, so that the next try starts anew."""
-        digest = _sha256(self.part)
+        digest = sha256_of(self.part)
         if digest != expected:
             self._forget()
-            raise DownloadError(
+            raise WrongDigestError(
                 f"The SHA-256 is {digest} and not {expected}: nothing was written. Either the "
                 "number or the file at the source is wrong."
             )
@@ -106,8 +97,6 @@ class Download:
         return f"{describe_size(size)} in {seconds:.1f} s ({rate}/s){resumed}{verified}{status}"
 
     def _fetch_all(self, meter: Meter) -> None:
-        tries_left = _MAX_TRIES
-        pause_seconds = self._first_pause_seconds
         while True:
             before = self.kept_bytes
             try:
@@ -115,32 +104,25 @@ class Download:
                     return
                 reason = "the connection broke off"
             except RemoteError as error:
-                if error.status is not None and error.status not in _WORTH_TRYING_AGAIN:
-                    raise
-                reason = str(error)
-            if self.kept_bytes > before:
-                tries_left, pause_seconds = _MAX_TRIES, self._first_pause_seconds
-            tries_left -= 1
-            if not tries_left:
-                raise DownloadError(self._give_up(reason))
-            time.sleep(pause_seconds)
-            pause_seconds *= 2
+                reason = self._patience.reason_of(error)
+            try:
+                self._patience.rest(reason, has_progressed=self.kept_bytes > before)
+            except DownloadError as error:
+                raise DownloadError(f"{error} {self.what_is_kept}".strip()) from None
 
-    def _give_up(self, reason: str) -> str:
-        told = f"Given up after {_MAX_TRIES} tries without progress: {reason.rstrip('.')}."
+    @property
+    def what_is_kept(self) -> str:
+        """A sentence about the bytes so far; empty where there are none."""
         if not self.kept_bytes:
-            return told
+            return ""
         kept = f"{describe_size(self.kept_bytes)} are kept in {self.part}"
-        return f"{told} {kept}; the same command goes on from there."
+        return f"{kept}; the same command goes on from there."
 
     def _fetch(self, meter: Meter) -> bool:
         """One request, and what comes of it to disk; true when the file is then whole."""
         have_bytes, etag = self._resumable()
-        fields = {"Accept-Encoding": "identity"}
-        if have_bytes and etag:
-            fields |= {"Range": f"bytes={have_bytes}-", "If-Range": etag}
         try:
-            response = self._remote.open(self._address, fields)
+            response = self._remote.open(self._address, request_fields(have_bytes, etag))
         except RemoteError as error:
             if error.status == 416 and have_bytes:
                 # The file ends before our first missing byte: ours is whole, or of another file.
@@ -150,23 +132,35 @@ class Download:
                 return False
             raise
         with response:
+            self._patience.note_answer()
             return self._take(response, have_bytes, meter)
 
     def _take(self, response: HTTPResponse, have_bytes: int, meter: Meter) -> bool:
         self._cache_status = response.headers.get("Cache-Status")
-        start, length_bytes = _extent(response)
-        if start != (have_bytes if response.status == 206 else 0):
-            raise DownloadError("The service sent another range than it was asked for.")
+        start, length_bytes = extent(response, have_bytes)
+        if length_bytes is not None:
+            self._check_room(length_bytes - start)
         self._write_note(response, length_bytes)
         with self.part.open("ab" if start else "wb") as file:
             position = start
             meter.at(position, length_bytes)
-            for piece in _pieces(response):
+            for piece in pieces(response):
                 file.write(piece)
                 position += len(piece)
                 meter.at(position, length_bytes)
         # Where no length was told, the last chunk of a chunked body has proved the end.
         return length_bytes is None or position == length_bytes
+
+    def _check_room(self, needed_bytes: int) -> None:
+        """Better said before an hour of downloading than after it."""
+        there = shutil.disk_usage(self.part.parent).free
+        if not self._resumable()[0]:
+            there += self.kept_bytes  # these are overwritten
+        if there < needed_bytes:
+            raise DownloadError(
+                f"{self._target} needs {describe_size(needed_bytes)} more, and its disk has "
+                f"{describe_size(there)} free. {self.what_is_kept}".strip()
+            )
 
     def _resumable(self) -> tuple[int, str | None]:
         """The bytes on disk and the validator that they may be continued with; (0, None) if not."""
@@ -186,9 +180,7 @@ class Download:
             return None
 
     def _write_note(self, response: HTTPResponse, length_bytes: int | None) -> None:
-        etag = response.headers.get("ETag")
-        strong = etag if etag and not etag.startswith("W/") else None
-        note = _Note(self._url, strong, length_bytes)
+        note = _Note(self._url, strong_etag(response), length_bytes)
         self._note_file.write_text(json.dumps(asdict(note)), "utf-8")
 
     def _forget(self) -> None:
@@ -196,31 +188,7 @@ class Download:
             file.unlink(missing_ok=True)
 
 
-def _extent(response: HTTPResponse) -> tuple[int, int | None]:
-    """Where the body's first byte belongs, and the complete length where it is told."""
-    if response.status != 206:
-        return 0, response.length
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if match is None or match[1] is None:
-        raise DownloadError("The service sent a part of the file without saying which.")
-    return int(match[1]), None if match[3] == "*" else int(match[3])
-
-
-def _pieces(response: HTTPResponse) -> Iterator[bytes]:
-    """The body; a connection that breaks off raises ``RemoteError`` after the bytes that came.
-
-    A body shorter than its Content-Length ends without a word: the caller counts.
-    """
-    try:
-        while piece := response.read(_CHUNK_BYTES):
-            yield piece
-    except IncompleteRead as error:
-        yield error.partial
-        raise RemoteError("the connection broke off") from None
-    except (OSError, HTTPException) as error:
-        raise RemoteError(f"the connection broke off: {error}") from None
-
-
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Its digest in lower-case hex. Raises ``OSError``."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

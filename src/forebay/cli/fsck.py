@@ -8,17 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from forebay.cli.common import (
-    CacheDirOption,
-    ConfigOption,
-    ServerOption,
-    fail,
-    overrides_from,
-    server_url,
-    settings_or_fail,
-    token_or_fail,
-)
-from forebay.cli.remote import Remote, RemoteError
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 from forebay.errors import StoreError
 from forebay.ports import Scrubbed
 from forebay.settings import Settings
@@ -44,7 +35,7 @@ def fsck(
     Without --online or --server the cache must not be in use; it is read as fast as the disk
     can. The exit status is 0 where all is well, 3 where damage was found, 1 on trouble.
     """
-    settings = settings_or_fail(config, overrides_from(cache__dir=cache_dir))
+    settings = settings_of(config, cache_dir)
     done = _by_service(settings, server) if online or server else _alone(settings)
     typer.echo(_tell(done))
     if done.trouble is not None:
@@ -76,14 +67,11 @@ def _alone(settings: Settings) -> Scrubbed:
 
 
 def _by_service(settings: Settings, server: str | None) -> Scrubbed:
-    remote = Remote(server_url(settings, server), token_or_fail(settings))
-    try:
-        told: dict[str, Any] = remote.ask("/-/scrub", {})
-        while told["running"]:
-            time.sleep(_ASK_EVERY_SECONDS)
-            told = remote.ask("/-/scrub")
-    except RemoteError as error:
-        fail(str(error))
+    remote = reach_as_admin(settings, server)
+    told: dict[str, Any] = ask_or_fail(remote, "/-/scrub", {})
+    while told["running"]:
+        time.sleep(_ASK_EVERY_SECONDS)
+        told = ask_or_fail(remote, "/-/scrub")
     return Scrubbed(**told)
 
 

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
-from forebay.cli.common import (
-    CacheDirOption,
-    ConfigOption,
-    ServerOption,
-    fail,
-    overrides_from,
-    server_url,
-    settings_or_fail,
-)
-from forebay.cli.download import Download, DownloadError
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.download import Download, sha256_of
+from forebay.cli.patience import DownloadError, WrongDigestError
+from forebay.cli.piping import Piping
 from forebay.cli.progress import progress_of
+from forebay.cli.reaching import reach, settings_of
 from forebay.cli.remote import Remote, RemoteError
-from forebay.settings import Settings
 from forebay.units import describe_size
 
 _INTERRUPTED = 130
 """128 plus the number of SIGINT, as shells have it."""
+_PIPE_CLOSED = 141
+"""The same for SIGPIPE: whoever read our output has had enough."""
+_WRONG_DIGEST = 3
+_STANDARD_OUTPUT = Path("-")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +36,11 @@ def get(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write; else named as in the URL."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write, - for standard output; else named as in the URL.",
+        ),
     ] = None,
     sha256: Annotated[
         str | None, typer.Option(help="The SHA-256 that the file must have, in hex.")
@@ -48,21 +52,35 @@ def get(
     """Download through the Forebay that runs here, or at --server.
 
     What has come is kept in FILE.part until the file is whole: after Ctrl-C or a failure, the
-    same command goes on from there.
+    same command goes on from there. The exit status is 0 when the file is there, 3 where its
+    SHA-256 is another, 130 after Ctrl-C, 2 for options that cannot be, and 1 on other trouble.
     """
     digest = _digest_or_fail(sha256)
-    settings = settings_or_fail(config, overrides_from(cache__dir=cache_dir))
-    base = server_url(settings, server)
-    remote = Remote(base, _token_if_any(settings))
-    target = _file_for(url, output)
-    download = Download(remote, url, _address(base, url), target, digest)
+    remote = reach(settings_of(config, cache_dir), server)
+    address = _address(remote.base_url, url)
+    try:
+        if output == _STANDARD_OUTPUT:
+            _to_standard_output(remote, url, address, digest)
+        else:
+            _to_file(remote, url, address, _file_for(url, output), digest)
+    except WrongDigestError as error:
+        fail(str(error), status=_WRONG_DIGEST)
+    except DownloadError as error:
+        fail(str(error))
+    except RemoteError as error:
+        fail(str(error) if error.status is None else f"{url}: {error}")
+
+
+def _to_file(remote: Remote, url: str, address: str, target: Path, digest: str | None) -> None:
+    if digest is not None and _is_there(target, digest):
+        typer.echo(f"{target}: already there, SHA-256 verified")
+        return
+    download = Download(remote, url, address, target, digest)
     try:
         with progress_of(remote, url, target.name) as progress:
             done = download.run(progress)
-    except (RemoteError, DownloadError) as error:
-        fail(str(error))
     except OSError as error:
-        fail(f"{target} cannot be written: {error.strerror}.")
+        fail(f"{target} cannot be written: {error.strerror}. {download.what_is_kept}".strip())
     except KeyboardInterrupt:
         fail(
             f"\nStopped with {describe_size(download.kept_bytes)} in {download.part}; "
@@ -72,6 +90,29 @@ def get(
     typer.echo(f"{target}: {done}")
 
 
+def _to_standard_output(remote: Remote, url: str, address: str, digest: str | None) -> None:
+    piping = Piping(remote, address, sys.stdout.buffer, digest)
+    try:
+        with progress_of(remote, url, "-") as progress:
+            done = piping.run(progress)
+    except BrokenPipeError:
+        # Python would complain at its end that it cannot flush what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_PIPE_CLOSED) from None
+    except OSError as error:
+        fail(f"Standard output cannot be written: {error.strerror}.")
+    except KeyboardInterrupt:
+        fail(f"\nStopped after {describe_size(piping.written_bytes)}.", status=_INTERRUPTED)
+    typer.echo(done, err=True)
+
+
+def _is_there(target: Path, digest: str) -> bool:
+    try:
+        return sha256_of(target) == digest
+    except OSError:
+        return False
+
+
 def _digest_or_fail(sha256: str | None) -> str | None:
     if sha256 is None:
         return None
@@ -79,15 +120,6 @@ def _digest_or_fail(sha256: str | None) -> str | None:
     if not _SHA256.fullmatch(digest):
         fail("--sha256 takes the 64 hex digits of a SHA-256.", status=2)
     return digest
-
-
-def _token_if_any(settings: Settings) -> str | None:
-    """The token, which only adds the segments to the progress bar."""
-    try:
-        token = settings.admin_token(create=False)
-    except (OSError, ValueError):
-        return None
-    return None if token is None else token.get_secret_value()
 
 
 def _address(base: str, url: str) -> str:

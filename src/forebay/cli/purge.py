@@ -6,17 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from forebay.cli.common import (
-    CacheDirOption,
-    ConfigOption,
-    ServerOption,
-    fail,
-    overrides_from,
-    server_url,
-    settings_or_fail,
-    token_or_fail,
-)
-from forebay.cli.remote import Remote, RemoteError
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 from forebay.units import describe_size
 
 
@@ -45,12 +36,8 @@ def purge(
         wanted["all"] = True
     if len(wanted) != 1:
         fail("Say what to purge: one of a URL, --prefix, --mount, --tag or --all.", status=2)
-    settings = settings_or_fail(config, overrides_from(cache__dir=cache_dir))
-    remote = Remote(server_url(settings, server), token_or_fail(settings))
-    try:
-        answer = remote.ask("/-/purge", {**wanted, "dry_run": dry_run})
-    except RemoteError as error:
-        fail(str(error))
+    remote = reach_as_admin(settings_of(config, cache_dir), server)
+    answer = ask_or_fail(remote, "/-/purge", {**wanted, "dry_run": dry_run})
     typer.echo(_tell(answer["objects"], answer["size_bytes"], dry_run=dry_run))
 
 

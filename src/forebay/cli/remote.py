@@ -7,6 +7,7 @@ itself uses httpx, in ``upstream`` only.
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -20,12 +21,14 @@ _MAX_PROBLEM_BYTES = 64 * 1024
 class RemoteError(Exception):
     """The service could not be asked, or said no; the message is for a person.
 
-    ``status`` is the answer's status, None where there was no answer.
+    ``status`` is the answer's status, None where there was no answer; ``is_absent`` says that
+    nobody listens at the address.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, *, is_absent: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.is_absent = is_absent
 
 
 class Remote:
@@ -72,9 +75,14 @@ class Remote:
             if isinstance(error.reason, ConnectionRefusedError):
                 raise RemoteError(
                     f"No Forebay answers at {self.base_url}. Start it with forebay serve, or say "
-                    "with --server where it is."
+                    "with --server where it is.",
+                    is_absent=True,
                 ) from None
-            raise RemoteError(f"{self.base_url} cannot be reached: {error.reason}.") from None
+            why = getattr(error.reason, "strerror", None) or error.reason
+            raise RemoteError(
+                f"{self.base_url} cannot be reached: {why}.",
+                is_absent=isinstance(error.reason, socket.gaierror),
+            ) from None
         except (OSError, HTTPException) as error:
             raise RemoteError(f"{self.base_url} broke off: {error}.") from None
         return cast("HTTPResponse", answer)
