@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -123,10 +125,23 @@ async def test_the_digest_is_that_of_the_whole(blob: int, name: str) -> None:
     await digester.aclose()
 
 
+@pytest.mark.parametrize("length", [0, 1, 65_536, 65_537])
+async def test_what_is_short_may_be_hashed_at_once(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "blob"
+    file.write_bytes(b"x" * length)
+    digester = Digester(["sha-256", "crc32"], os.open(file, os.O_RDONLY))
+    assert await digester.finish(length) == {
+        "sha-256": hashlib.sha256(b"x" * length).hexdigest(),
+        "crc32": f"{zlib.crc32(b'x' * length):08x}",
+    }
+    await digester.aclose()
+
+
 async def test_hashing_goes_along_with_the_growth_and_ends_with_the_same(
     blob: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digests_module, "BATCH_BYTES", 100)
+    monkeypatch.setattr(digests_module, "SMALL_BYTES", 0)
     monkeypatch.setattr(digests_module, "READ_BYTES", 64)
     digester = Digester(["sha-256", "md5"], os.dup(blob))
     for readable in range(0, len(BODY), 333):
@@ -142,6 +157,7 @@ async def test_a_file_that_is_too_short_is_damaged(
     blob: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digests_module, "BATCH_BYTES", 100)
+    monkeypatch.setattr(digests_module, "SMALL_BYTES", 0)
     digester = Digester(["sha-256"], os.dup(blob))
     digester.grow(len(BODY) + 1)
     await asyncio.sleep(0.1)
@@ -165,6 +181,7 @@ async def test_the_descriptor_is_not_closed_under_the_thread_that_reads_it(
 
     monkeypatch.setattr(os, "pread", slow_pread)
     monkeypatch.setattr(digests_module, "READ_BYTES", 1000)
+    monkeypatch.setattr(digests_module, "SMALL_BYTES", 0)
     digester = Digester(["sha-256"], os.dup(blob))
     finishing = asyncio.create_task(digester.finish(len(BODY)))
     for _ in range(3):

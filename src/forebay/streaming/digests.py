@@ -15,6 +15,8 @@ from forebay.streaming.steadfast import see_through
 READ_BYTES = 1024 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 """Least that is worth a trip to a thread before the end."""
+SMALL_BYTES = 64 * 1024
+"""Most that is hashed at once where it is in memory: 0.05 ms, less than the trip to a thread."""
 
 ALGORITHMS = {
     "sha-256": "sha256",
@@ -29,7 +31,7 @@ ALGORITHMS = {
 class Running(Protocol):
     """A digest that is being computed, as hashlib has it."""
 
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | bytearray, /) -> None: ...
 
     def hexdigest(self) -> str: ...
 
@@ -40,7 +42,7 @@ class _Crc32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         self._value = zlib.crc32(data, self._value)
 
     def hexdigest(self) -> str:
@@ -74,8 +76,9 @@ class Digester:
         """The digests of the whole, in lower-case hex. Raises ``EntryDamaged``."""
         if self._job is not None:
             await asyncio.wait([self._job])
-        self._job = self._start(length_bytes)
-        await asyncio.shield(self._job)
+        if not self._hash_small_rest(length_bytes):
+            self._job = self._start(length_bytes)
+            await asyncio.shield(self._job)
         return {name: value.hexdigest() for name, value in self._hashes.items()}
 
     async def aclose(self) -> None:
@@ -88,6 +91,24 @@ class Digester:
             if self._fileno >= 0:
                 os.close(self._fileno)
                 self._fileno = -1
+
+    def _hash_small_rest(self, stop: int) -> bool:
+        """Hash what is left if that waits for nothing; whether it is done."""
+        size_bytes = stop - self._position
+        if size_bytes > SMALL_BYTES:
+            return False
+        rest = bytearray(size_bytes)
+        try:
+            # A flag that makes the system call fail rather than wait for the disk.
+            flags = getattr(os, "RWF_NOWAIT", 0)
+            if size_bytes and os.preadv(self._fileno, [rest], self._position, flags) < size_bytes:
+                return False
+        except OSError:
+            return False
+        for value in self._hashes.values():
+            value.update(rest)
+        self._position = stop
+        return True
 
     def _start(self, stop: int) -> asyncio.Task[None]:
         job = asyncio.create_task(asyncio.to_thread(self._hash_until, stop))
