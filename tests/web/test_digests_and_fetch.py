@@ -47,7 +47,8 @@ def test_repr_digest_gives_back_what_was_hashed(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "sha-256", "sha-256=abc", "sha-256=:abc:", "sha-256=:AAAA:", "sha-256=:!:", "=:AAAA:",
+    ["", "nonsense", "md5=1",
+     "sha-256", "sha-256=abc", "sha-256=:abc:", "sha-256=:AAAA:", "sha-256=:!:", "=:AAAA:",
      "sha-256=::"],
 )  # fmt: skip
 def test_a_repr_digest_that_cannot_be_read_is_refused_not_ignored(value: str) -> None:

@@ -57,7 +57,7 @@ def from_fields(fields: Fields) -> Digests:
         members = read_digest_field(value)
     except ValueError:
         members = {}
-    if not members:
+    if not members or None in members.values():
         raise RequestError("Repr-Digest must look like sha-256=:base64:.")
     found = []
     for algorithm in TOLD & members.keys():
