@@ -27,6 +27,7 @@ from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
 from forebay.web.application import make_app
 from forebay.web.asgi import App
+from forebay.web.limits import DoorLimits
 
 
 def create_app(settings: Settings) -> App:
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> App:
         guard=guard,
         connect_timeout_seconds=settings.upstream.connect_timeout,
         stall_timeout_seconds=settings.upstream.stall_timeout,
+        min_rate_bytes=settings.upstream.min_rate,
         max_connections=settings.upstream.max_connections,
         via=pseudonym,
     )
@@ -77,7 +79,21 @@ def create_app(settings: Settings) -> App:
         token=_token(settings),
         startup=[store.open, announce],
         shutdown=[service.close, upstream.aclose, store.close],
+        limits=door_limits(settings),
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
+    )
+
+
+def door_limits(settings: Settings) -> DoorLimits:
+    """What one connection may cost, as ``[server]`` has it."""
+    server = settings.server
+    return DoorLimits(
+        max_head_bytes=server.max_header_bytes,
+        head_seconds=server.head_timeout,
+        stall_seconds=server.client_stall_timeout,
+        body_stall_seconds=server.client_stall_timeout,
+        max_connections=server.max_connections,
+        min_rate_bytes=server.client_min_rate,
     )
 
 

@@ -15,6 +15,7 @@
         UpstreamMisbehaved     502  an answer that breaks HTTP, or bytes that prove false
           UpstreamChanged      502  the representation changed while it was being fetched
         UpstreamTimeout        504  no connection or no byte within the deadline
+          UpstreamTooSlow      504  bytes come, but fewer than the least that is waited for
       StoreError               the disk did not do its part; downloads go on without it
         StoreFull                   no room could be made: pass the bytes through
         EntryDamaged                stored bytes are wrong or missing: fetch them again
@@ -92,6 +93,10 @@ class UpstreamChanged(UpstreamMisbehaved):
 
 class UpstreamTimeout(UpstreamError):
     """The upstream was silent for longer than its deadline."""
+
+
+class UpstreamTooSlow(UpstreamTimeout):
+    """The upstream sends, but for too long less than the least rate that is waited for."""
 
 
 class StoreError(ForebayError):

@@ -20,6 +20,7 @@ from forebay.errors import (
     ForebayError,
     UpstreamMisbehaved,
     UpstreamTimeout,
+    UpstreamTooSlow,
     UpstreamUnreachable,
 )
 from forebay.model import Ask, Fields, Head, Interval
@@ -47,6 +48,8 @@ class Ending(enum.Enum):
     TRUNCATED = "truncated"
     RESET = "reset"
     STALLED = "stalled"
+    DRIPPED = "dripped"
+    """Bytes came, but too few in too long a time."""
     QUIET = "quiet"
     """Too early, and as if nothing were wrong; only where the head has told the length."""
 
@@ -177,6 +180,9 @@ class ScriptedResponse:
             case Ending.STALLED:
                 await asyncio.sleep(STALL_SECONDS)
                 raise UpstreamTimeout("The upstream was silent for too long.")
+            case Ending.DRIPPED:
+                await asyncio.sleep(STALL_SECONDS)
+                raise UpstreamTooSlow("The upstream sends too slowly.")
             case Ending.QUIET:
                 return
 

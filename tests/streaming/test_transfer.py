@@ -14,6 +14,7 @@ from forebay.errors import (
     UpstreamChanged,
     UpstreamError,
     UpstreamMisbehaved,
+    UpstreamTooSlow,
     UpstreamUnreachable,
 )
 from forebay.model import Interval, TransferPolicy, WhenAlone
@@ -371,6 +372,19 @@ async def test_tries_are_bounded_while_nothing_comes() -> None:
     assert entry is not None
     assert entry.coverage == (Interval(0, 5000),)
     await body.aclose()
+    await rig.close()
+
+
+async def test_an_upstream_that_drips_in_short_connections_does_not_do_so_for_ever() -> None:
+    rig = rig_of(policy=replace(SMALL, max_segments=1))
+    rig.upstream.choose = lambda _: Act(chunk_bytes=10, ends_after_bytes=10, ending=Ending.DRIPPED)
+    with pytest.raises(UpstreamTooSlow):
+        await take_all(await rig.read())
+    assert len(rig.upstream.asks) == SMALL.max_tries
+    assert await settled(rig) is State.FAILED
+    entry = await rig.entry()
+    assert entry is not None
+    assert entry.coverage == (Interval(0, 10 * SMALL.max_tries),), "what came stays"
     await rig.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -205,3 +206,27 @@ def test_many_tiny_chunks_are_given_out_in_few_pieces() -> None:
     assert incoming.queued_bytes == 5000
     assert incoming.next_piece() == b"x" * 5000
     assert incoming.next_piece() == b""
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\nX: " + b"x" * 1000, b"0\r\n" + b"X: y\r\n" * 200, b"5;" + b"x" * 1000],
+    ids=["a trailer", "trailers", "an extension"],
+)
+def test_what_comes_without_bytes_of_the_body_is_bounded(endless: bytes) -> None:
+    incoming = Incoming("GET")
+    incoming.feed(CHUNKED + endless)
+    fed = 0
+    with contextlib.suppress(UpstreamMisbehaved):
+        while fed <= 2 * MAX_HEAD_BYTES:
+            incoming.feed(endless[2:])
+            fed += len(endless[2:])
+    assert fed <= MAX_HEAD_BYTES
+
+
+def test_extensions_of_chunks_that_bring_bytes_are_not_counted_together() -> None:
+    incoming = Incoming("GET")
+    incoming.feed(CHUNKED)
+    for _ in range(2 * MAX_HEAD_BYTES // 1000):
+        incoming.feed(b"1;" + b"x" * 1000 + b"\r\ny\r\n")
+    assert incoming.queued_bytes == 2 * MAX_HEAD_BYTES // 1000

@@ -18,6 +18,7 @@ from forebay.errors import (
     TargetForbidden,
     UpstreamMisbehaved,
     UpstreamTimeout,
+    UpstreamTooSlow,
     UpstreamUnreachable,
 )
 from forebay.model import Ask, Fields
@@ -188,6 +189,35 @@ async def test_a_dripping_head_has_one_deadline(
     async with asyncio.timeout(5), raw_server(drip) as url:
         with pytest.raises(UpstreamTimeout):
             await fetch(upstream, url)
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A body of a byte now and then, without end."""
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"1\r\nx\r\n")
+        await asyncio.sleep(0.02)
+
+
+async def test_a_body_that_drips_without_end_ends_here(make_upstream: MakeUpstream) -> None:
+    upstream = make_upstream(stall_timeout_seconds=0.2, min_rate_bytes=1000)
+    async with asyncio.timeout(10), raw_server(drip) as url:
+        with pytest.raises(UpstreamTooSlow):
+            await fetch(upstream, url)
+
+
+async def test_who_reads_slowly_does_not_call_the_upstream_slow(
+    origin: Origin, make_upstream: MakeUpstream
+) -> None:
+    upstream = make_upstream(stall_timeout_seconds=0.2, min_rate_bytes=1_000_000)
+    body = BODY * 40
+    origin.add("/f", body=body)
+    received = bytearray()
+    async with upstream.open(Ask(origin.url("/f"))) as response:
+        async for piece in response.chunks():
+            received += piece
+            await asyncio.sleep(0.05 if len(received) < len(body) // 4 else 0)
+    assert bytes(received) == body
 
 
 # connections

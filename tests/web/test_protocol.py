@@ -192,6 +192,19 @@ def test_trailers_never_become_fields(our_server: ServerThread, our_service: Fak
     assert "x-late" not in our_service.requests[1].fields
 
 
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"5;x="], ids=["a trailer", "an extension"])
+def test_what_comes_with_chunks_is_bounded(
+    our_server: ServerThread, our_service: FakeService, endless: bytes
+) -> None:
+    our_service.answers["/p"] = lambda _: reply(None, status=204)
+    with our_server.connect() as client:
+        head = b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head + b"1\r\na\r\n" + endless + b"y" * MIB)  # more than one read
+        assert client.read().status == 431
+        assert client.is_closed_by_peer()
+    assert our_service.bodies == []
+
+
 # Deadlines.
 
 
@@ -240,6 +253,24 @@ def test_a_request_body_that_stops_is_answered_408(
         got = client.read()
         assert got.status == 408
         assert client.is_closed_by_peer()
+
+
+def test_a_request_body_that_drips_is_answered_408(
+    our_server: ServerThread, our_service: FakeService
+) -> None:
+    our_service.answers["/p"] = lambda _: reply(None, status=204)
+    with our_server.connect() as client:
+        client.ask("/p", "Content-Length: 100000", method="POST")
+        client.sock.settimeout(SHORT.body_stall_seconds / 4)
+        answer = b""
+        for _ in range(400):
+            client.send(b"x")
+            try:
+                answer = client.sock.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("kind", ["window", "bytes", "chunked window"])

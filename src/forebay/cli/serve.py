@@ -20,6 +20,7 @@ from forebay.cli.common import (
 )
 from forebay.settings import Settings
 from forebay.settings.environment import variable
+from forebay.web.capacity import raise_descriptor_limit
 
 
 def serve(
@@ -41,7 +42,7 @@ def serve(
     ):
         from forebay.cli import server  # noqa: PLC0415 - slow, and no other command needs it
 
-        server.raise_descriptor_limit()
+        raise_descriptor_limit()
         # Port 0 has become a real one, which the service must know so as never to fetch from it.
         port = listener.getsockname()[1]
         settings = settings.model_copy(

@@ -11,31 +11,14 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from forebay.app import create_app
+from forebay.app import create_app, door_limits
 from forebay.cli.banner import banner
 from forebay.cli.common import fail
 from forebay.settings import Settings
-from forebay.web.capacity import raise_descriptor_limit
-from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
-
-__all__ = ["door_limits", "raise_descriptor_limit", "run_here", "run_workers"]
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
-
-
-def door_limits(settings: Settings) -> DoorLimits:
-    """What one connection may cost, as ``[server]`` has it."""
-    server = settings.server
-    return DoorLimits(
-        max_head_bytes=server.max_header_bytes,
-        head_seconds=server.head_timeout,
-        stall_seconds=server.client_stall_timeout,
-        body_stall_seconds=server.client_stall_timeout,
-        max_connections=server.max_connections,
-        min_rate_bytes=server.client_min_rate,
-    )
 
 
 def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvicorn.Config:

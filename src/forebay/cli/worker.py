@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay.cli.server import door_limits
+from forebay.app import door_limits
 from forebay.settings import load
 from forebay.web.protocol import protocol_with
 

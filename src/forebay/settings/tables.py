@@ -62,8 +62,8 @@ class Server(Table):
     all, Traffic Server 30s.)"""
 
     client_min_rate: Size = 1000
-    """How many bytes a second a client must take while more wait for it, on the average of
-    `client_stall_timeout`, before its connection is dropped; `0` lets it crawl. A modem of 1995
+    """How many bytes a second a client must take while more wait for it, and send of a body that
+    it has announced, on the average of `client_stall_timeout`; `0` lets it crawl. A modem of 1995
     takes 3,500; who takes one byte a minute wants the connection and not the file. (Kestrel 240,
     dnf asks 1000 of its mirrors over 30s, nginx, Squid and Varnish no limit.)"""
 
@@ -158,6 +158,12 @@ class Upstream(Table):
     """How long an upstream may send nothing, before its head or between two bytes; the transfer
     then goes on elsewhere or at the next byte. (nginx 60s, Varnish 60s, Squid 15m, curl no
     limit.)"""
+
+    min_rate: Size = 1000
+    """How many bytes a second an upstream must send on the average of `stall_timeout`, or it is
+    left like one that is silent; `0` waits for drips without end. Only time in which we wait for
+    it counts. Where nobody else has the file, it is asked again, `max_tries` times in a row at
+    most; what came stays. (dnf 1000 over 30s; git, curl and aria2 no limit unless told.)"""
 
     max_connections: int = Field(default=256, ge=1, le=65535)
     """Connections to all upstreams together. Further requests wait for one. (httpx 100, aria2

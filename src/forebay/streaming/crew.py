@@ -27,6 +27,7 @@ from forebay.errors import (
     StoreError,
     UpstreamChanged,
     UpstreamMisbehaved,
+    UpstreamTooSlow,
     UpstreamUnreachable,
 )
 from forebay.model import Head, Interval, Intervals
@@ -359,8 +360,10 @@ class Crew:
         self._count_failure(segment, error)
 
     def _count_failure(self, segment: Segment, error: ForebayError) -> None:
-        """A try that brought nothing, while nobody else brought anything either, counts."""
-        is_fruitless = self.fetched_bytes <= self._fetched_at_failure
+        """A try that brought nothing, while nobody else brought anything either, counts; so does
+        one that dripped, lest drips in short connections go on for ever."""
+        dripped = isinstance(error, UpstreamTooSlow)
+        is_fruitless = dripped or self.fetched_bytes <= self._fetched_at_failure
         self._fetched_at_failure = self.fetched_bytes
         self._fruitless = self._fruitless + 1 if is_fruitless else 0
         most = max(self._subject.policy.max_tries, len(self._roster.remaining))

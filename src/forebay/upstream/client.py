@@ -32,6 +32,7 @@ from forebay.errors import (
 )
 from forebay.model import Ask, Fields, Head
 from forebay.rules import urls
+from forebay.rules.patience import Patience
 from forebay.rules.urls import Url
 from forebay.upstream import redirects
 from forebay.upstream.dial import Dialer
@@ -42,6 +43,8 @@ from forebay.upstream.wire import StaleConnection, Wire
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """Methods that may be sent again when a kept connection was dead (RFC 9110 §9.2.2)."""
+
+USER_AGENT = f"forebay/{__version__}"
 
 OUR_FIELDS = (
     "connection",
@@ -92,7 +95,8 @@ def translated(error: BaseException) -> ForebayError | None:
 class HttpxUpstream:
     """``ports.Upstream`` over one shared ``httpx.AsyncClient``.
 
-    ``stall_timeout_seconds`` bounds the wait for a head and for each piece of a body.
+    ``stall_timeout_seconds`` bounds the wait for a head and for each piece of a body, and is the
+    time over which a body must come at ``min_rate_bytes`` a second at least.
     ``via`` is the name that Via carries (RFC 9110 §7.6.3). Close with ``aclose``.
     """
 
@@ -102,19 +106,18 @@ class HttpxUpstream:
         guard: Guard,
         connect_timeout_seconds: float = 10.0,
         stall_timeout_seconds: float = 30.0,
+        min_rate_bytes: float = 0.0,
         max_connections: int = 256,
         via: str = "forebay",
-        user_agent: str = f"forebay/{__version__}",
         tls: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._guard = guard
         self._via = f"1.1 {via}"
-        self._user_agent = user_agent
         if transport is None:
             dialer = Dialer(guard, connect_timeout_seconds=connect_timeout_seconds, tls=tls)
             pool = Pool(max_connections=max_connections, wait_seconds=connect_timeout_seconds)
-            transport = GuardedTransport(pool, dialer, stall_timeout_seconds)
+            transport = GuardedTransport(pool, dialer, stall_timeout_seconds, min_rate_bytes)
         # The client keeps every cookie it is shown; ours are for nobody, so none may be.
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self._client = httpx.AsyncClient(
@@ -184,7 +187,7 @@ class HttpxUpstream:
             if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)):
                 raise InvalidTarget(f"A request field cannot be sent on: {name[:40]!r}.")
         if "user-agent" not in fields:
-            fields = fields.with_line("user-agent", self._user_agent)
+            fields = fields.with_line("user-agent", USER_AGENT)
         if "accept-encoding" not in fields:
             fields = fields.with_line("accept-encoding", "identity")
         passed = fields.combined("via")
@@ -262,10 +265,17 @@ class _Question:
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Sends requests of ``HttpxUpstream`` over connections that the guard has checked."""
 
-    def __init__(self, pool: Pool, dialer: Dialer, stall_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        dialer: Dialer,
+        stall_timeout_seconds: float,
+        min_rate_bytes: float = 0.0,
+    ) -> None:
         self._pool = pool
         self._dialer = dialer
         self._stall_timeout_seconds = stall_timeout_seconds
+        self._min_rate_bytes = min_rate_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         question: _Question = request.extensions["forebay"]
@@ -298,7 +308,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._pool.give_back(wire, origin)
             raise
-        body = _ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds)
+        patience = Patience(self._stall_timeout_seconds, self._min_rate_bytes)
+        body = _ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds, patience)
         extensions: dict[str, Any] = {
             "http_version": b"HTTP/1.1",
             "reason_phrase": received.head.reason.encode("latin-1"),
@@ -317,12 +328,18 @@ class _ResponseBody(httpx.AsyncByteStream):
     """A body on its wire. Closing it gives the wire back, once, and awaits nothing."""
 
     def __init__(
-        self, pool: Pool, wire: Wire, origin: Origin, stall_timeout_seconds: float
+        self,
+        pool: Pool,
+        wire: Wire,
+        origin: Origin,
+        stall_timeout_seconds: float,
+        patience: Patience,
     ) -> None:
         self._pool = pool
         self._wire: Wire | None = wire
         self._origin = origin
         self._stall_timeout_seconds = stall_timeout_seconds
+        self._patience = patience
 
     def __aiter__(self) -> Self:
         return self
@@ -331,7 +348,7 @@ class _ResponseBody(httpx.AsyncByteStream):
         # Looked at anew for each piece: once closed, the wire is another request's.
         if self._wire is None:
             raise UpstreamUnreachable("The response was closed before its end.")
-        piece = await self._wire.next_piece(self._stall_timeout_seconds)
+        piece = await self._wire.next_piece(self._stall_timeout_seconds, self._patience)
         if not piece:
             raise StopAsyncIteration
         return piece

@@ -69,6 +69,8 @@ class Incoming:
         self._lines: list[tuple[str, str]] = []
         self._interim: list[Head] = []
         self._head_done = False
+        self._bodiless_bytes = 0
+        """How much has come since the last byte of the body."""
 
     def feed(self, data: bytes) -> None:
         """Take the next octets. Raises ``UpstreamMisbehaved``."""
@@ -185,6 +187,12 @@ class Incoming:
         self.on_body(data)
 
     def _feed_chunks(self, data: bytes, parser: httptools.HttpResponseParser) -> None:
+        # The parser gathers trailers, which are no use to us and have no bound of their own.
+        self._bodiless_bytes += len(data)
+        if self._bodiless_bytes > len(data) + MAX_HEAD_BYTES:
+            raise UpstreamMisbehaved(
+                "The upstream sends chunks without bytes, or endless trailers."
+            )
         try:
             parser.feed_data(data)
         except httptools.HttpParserError:
@@ -210,6 +218,7 @@ class Incoming:
 
     def on_body(self, data: bytes) -> None:
         if data:
+            self._bodiless_bytes = 0
             self.pieces.append(data)
             self.queued_bytes += len(data)
 

@@ -20,8 +20,10 @@ from forebay.errors import (
     InvalidTarget,
     UpstreamMisbehaved,
     UpstreamTimeout,
+    UpstreamTooSlow,
     UpstreamUnreachable,
 )
+from forebay.rules.patience import Patience
 from forebay.upstream.incoming import Incoming, ReceivedHead
 
 HIGH_WATER_BYTES = 1_048_576
@@ -125,17 +127,21 @@ class Wire(asyncio.Protocol):
             self._sender.cancel()  # it has made up its mind (RFC 9112 §9.5)
         return incoming.received
 
-    async def next_piece(self, timeout_seconds: float) -> bytes:
+    async def next_piece(self, timeout_seconds: float, patience: Patience | None = None) -> bytes:
         """The next bytes of the body; ``b""`` behind the last.
 
-        Raises ``UpstreamTimeout`` when none come for so long, ``UpstreamMisbehaved`` when the
-        body is not what its framing says, ``UpstreamUnreachable`` on a reset.
+        Raises ``UpstreamTimeout`` when none come for so long, ``UpstreamTooSlow`` when the body's
+        ``patience`` has ended, ``UpstreamMisbehaved`` when the body is not what its framing says,
+        ``UpstreamUnreachable`` on a reset.
         """
         incoming = self._incoming
         if incoming is None:
             raise UpstreamUnreachable("The response has been closed.")
         # One deadline for the next byte of the body: chunk framing alone does not prolong it.
-        until = asyncio.get_running_loop().time() + timeout_seconds
+        since = asyncio.get_running_loop().time()
+        until = since + timeout_seconds
+        if patience is not None:
+            until = min(until, since + patience.left_seconds)
         while not incoming.pieces:
             if incoming.complete:
                 bodiless = incoming.received is None or incoming.received.framing.bodiless
@@ -144,8 +150,15 @@ class Wire(asyncio.Protocol):
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait(until)
+            try:
+                await self._wait(until)
+            except UpstreamTimeout:
+                if until < since + timeout_seconds:
+                    raise UpstreamTooSlow("The upstream sends too slowly.") from None
+                raise
         piece = incoming.next_piece()
+        if patience is not None:
+            patience.note(asyncio.get_running_loop().time() - since, len(piece))
         if self._reading_paused and incoming.queued_bytes <= LOW_WATER_BYTES:
             self._reading_paused = False
             self._resume_reading()

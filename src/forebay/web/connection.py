@@ -163,8 +163,10 @@ class ClientConnection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or Refusal(400, "This is not a request HTTP/1.1 knows."))
             return
-        if self._in_head and self._unparsed_bytes > self.limits.max_head_bytes:
-            self._refuse(Refusal(431, "The request head is too long."))
+        if self._unparsed_bytes > self.limits.max_head_bytes:
+            # In a body these are trailers, or extensions of chunks: the parser gathers them.
+            part = "head is" if self._in_head else "trailers are"
+            self._refuse(Refusal(431, f"The request {part} too long."))
         elif (self._running, self._deadline, self.timeout_keep_alive_task) == (None, None, None):
             self._arm_deadline()
 
@@ -201,6 +203,14 @@ class ClientConnection(HttpToolsProtocol):
             or self._head_bytes + len(self.url) > self.limits.max_head_bytes
         ):
             self._raise(Refusal(431, "The request has too many or too long header fields."))
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -146,7 +146,10 @@ class Door:
         if has_body and request.method in ("GET", "HEAD"):
             raise RequestError(f"A {request.method} request with a body is not answered.")
         incoming = Incoming(
-            exchange.receive, has_body=has_body, stall_seconds=self._limits.body_stall_seconds
+            exchange.receive,
+            has_body=has_body,
+            stall_seconds=self._limits.body_stall_seconds,
+            min_rate_bytes=self._limits.min_rate_bytes,
         )
         async with WhileThere(incoming):
             reply = await self._service.respond(

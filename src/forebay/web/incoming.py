@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from forebay.model import Fields, Request
+from forebay.rules.patience import Patience
 from forebay.web.asgi import RAW_TARGET, ClientLeftError, Receive, Scope
 from forebay.web.heads import RawTarget, split_target
 from forebay.web.problems import RequestCut, RequestStalled
@@ -60,9 +61,17 @@ def body_length(fields: Fields) -> int | None:
 class Incoming:
     """The receiving side of one exchange. One of ``body`` and the watch listens at a time."""
 
-    def __init__(self, receive: Receive, *, has_body: bool, stall_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        has_body: bool,
+        stall_seconds: float = 60.0,
+        min_rate_bytes: float = 0.0,
+    ) -> None:
         self._receive = receive
         self._stall_seconds = stall_seconds
+        self._patience = Patience(stall_seconds, min_rate_bytes)
         self._ended = not has_body
 
     @property
@@ -74,16 +83,20 @@ class Incoming:
         """The request body's bytes as they come.
 
         Raises ``RequestCut`` when the client leaves in the middle, ``RequestStalled`` when it
-        is silent for too long.
+        is silent, or hardly sends anything, for too long.
         """
+        clock = asyncio.get_running_loop().time
         while not self._ended:
+            since = clock()
             try:
-                message = await asyncio.wait_for(self._receive(), self._stall_seconds)
+                limit_seconds = min(self._stall_seconds, self._patience.left_seconds)
+                message = await asyncio.wait_for(self._receive(), limit_seconds)
             except TimeoutError:
                 raise RequestStalled("The request body stopped coming; send it again.") from None
             if message["type"] == "http.disconnect":
                 raise RequestCut("The request body ended before its declared end.")
             self._ended = not message.get("more_body", False)
+            self._patience.note(clock() - since, len(message.get("body", b"")))
             if message.get("body"):
                 yield message["body"]
 

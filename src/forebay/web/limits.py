@@ -26,7 +26,8 @@ class DoorLimits:
     stall_seconds: float = 60.0
     """A client that accepts no byte for this long is dropped."""
     min_rate_bytes: float = 1000.0
-    """Bytes a second that a client must take, over ``stall_seconds`` in which more wait."""
+    """Bytes a second that a client must take, over ``stall_seconds`` in which more wait, and send
+    of a request body, over ``body_stall_seconds``."""
     half_close_seconds: float = 2.0
     """How long a client that has closed its sending side may wait for the next byte of its
     answer. Only after a byte of ours does the network tell a half-closed client from one that

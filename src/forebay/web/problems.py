@@ -41,6 +41,7 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.UpstreamMisbehaved: 502,
     errors.UpstreamChanged: 502,
     errors.UpstreamTimeout: 504,
+    errors.UpstreamTooSlow: 504,
     # A store error should have become a pass-through long before it comes here.
     errors.StoreError: 503,
     errors.StoreFull: 503,
