@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.model import CacheOutcome, CacheStatus
 from forebay.rules.heads import (
+    READING_FIELDS,
     as_complete_head,
     fields_to_forward,
     fields_to_pass,
@@ -83,7 +86,40 @@ def test_a_forwarded_request_loses_what_is_of_its_connection() -> None:
         | {"HTTP2-Settings": "x", "X-Hop": "1", "Content-Length": "3", "Expect": "100-continue"}
         | {"Proxy-Authorization": "x", "Authorization": "y", "Transfer-Encoding": "chunked"}
     )
-    assert list(fields_to_forward(asked)) == [("authorization", "y")]
+    assert list(fields_to_forward("GET", asked)) == [("authorization", "y")]
+    assert list(fields_to_forward("POST", asked)) == [("authorization", "y")]
+
+
+def test_what_the_connection_claims_is_not_forwarded_though_it_might_be() -> None:
+    asked = fields({"Connection": "Cookie", "Cookie": "a=b", "Accept": "x"})
+    assert list(fields_to_forward("GET", asked)) == [("accept", "x")]
+
+
+PROXYS_WORD = [
+    "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Scheme", "X-Original-URL",
+    "X-Original-Host", "X-Rewrite-URL", "X-Real-IP", "X-Client-IP", "Client-IP", "X-Host",
+    "X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Host-Override", "True-Client-IP",
+    "CF-Connecting-IP", "Fastly-Client-IP", "X-Envoy-Original-Path", "X-Cluster-Client-IP",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROXYS_WORD)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_nobody_speaks_for_a_proxy_through_us(method: str, name: str) -> None:
+    assert len(fields_to_forward(method, fields({name: "evil.example"}))) == 0
+
+
+@given(st.sampled_from(["GET", "HEAD"]), st.text(alphabet="abcdefxyz-", min_size=1))
+def test_a_request_that_reads_takes_along_what_is_listed_and_nothing_else(
+    method: str, name: str
+) -> None:
+    forwarded = fields_to_forward(method, fields({name: "x", "Accept": "text/html"}))
+    assert {name for name, _ in forwarded} <= READING_FIELDS
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "X-Amz-Acl", "Git-Protocol", "NPM-Command"])
+def test_a_request_that_writes_keeps_what_its_upstream_wants_to_know(name: str) -> None:
+    assert len(fields_to_forward("POST", fields({name: "x"}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def test_a_response_can_come_octet_by_octet(method: str, octets: bytes, _: bytes
     st.integers(0, 200),
 )
 @example(WHOLE[6], b"H", 200)
+@example(WHOLE[6], OK + b"Content-Length: 4\r\n\r\nEVIL", 200)
+@example(WHOLE[6], CHUNKED + b"4\r\nEVIL\r\n0\r\n\r\n", 200)
 @example(WHOLE[0], OK + b"Content-Length: 4\r\n\r\nEVIL", 200)
 def test_whatever_follows_a_message_is_seen_as_surplus(
     case: tuple[str, bytes, bytes], surplus: bytes, cut: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
 from forebay.model import CacheStatus, Fields, Head
@@ -57,6 +58,33 @@ _OF_A_PART: Final = frozenset(
     {"content-range", "content-length", "content-digest", "content-md5", "digest", "x-goog-hash"}
 )
 
+READING_FIELDS: Final = frozenset(
+    {
+        "accept",
+        "authorization",
+        "cache-control",
+        "cookie",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+        "via",
+    }
+)
+"""What a request that only reads may say to upstream; a mount's ``forward`` adds to it. Others
+(``X-Original-URL``, ``X-Forwarded-Host``, tracing, whatever) have made servers answer for another
+path or host, by which a cache was poisoned."""
+
+_PROXYS_WORD: Final = re.compile(
+    r"""(?:x-)?(?: forwarded | original | rewrite | real-?ip | client-?ip | cluster-client | host$
+    | http-(?:host|method) | method-override | proxy | envoy | true-client | remote- | url$ )
+    | (?: cf | fastly | fly | akamai | true )-client | cf-connecting""",
+    re.VERBOSE,
+)
+
 
 def fields_to_pass(head: Head, *, cookies: bool = True, own_origin: bool = False) -> Fields:
     """The fields of a response that goes straight through to its one client.
@@ -73,14 +101,21 @@ def fields_to_pass(head: Head, *, cookies: bool = True, own_origin: bool = False
     return head.fields.without(*gone)
 
 
-def fields_to_forward(fields: Fields) -> Fields:
+def fields_to_forward(method: str, fields: Fields) -> Fields:
     """The fields of a request that goes straight through to upstream (RFC 9110 §7.6.1).
 
     Host and Content-Length are left out, too: whoever sends the request sets them from what is
-    really sent. Expect is answered on this side.
+    really sent. Expect is answered on this side. A GET or HEAD takes along ``READING_FIELDS``
+    alone, since its answer may say something of what is stored for all; other methods anything
+    but what a server behind proxies takes for a proxy's word.
     """
     gone = connection_specific(fields) | PROXY_FIELDS | {"host", "content-length", "expect"}
-    return fields.without(*gone)
+    reads = method in {"GET", "HEAD"}
+    return Fields(
+        (name, value)
+        for name, value in fields.without(*gone)
+        if (name in READING_FIELDS if reads else not _PROXYS_WORD.match(name))
+    )
 
 
 def with_via(fields: Fields, pseudonym: str = CACHE_NAME, version: str = "1.1") -> Fields:

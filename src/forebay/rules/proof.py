@@ -122,6 +122,15 @@ def brings_what_was_asked(answer: Head, asked: str | None) -> bool:
     return length is not None and part.start == max(0, length - spec.length_bytes)
 
 
+def says_which_part(answer: Head, asked: str | None) -> bool:
+    """Whether a 206 answers a Range at all, and says what of the whole it brings (RFC 9110
+    §15.3.7): one part by Content-Range, or several, each with its own."""
+    if asked is None:
+        return False
+    kind = (answer.fields.get("content-type") or "").partition(";")[0].strip().lower()
+    return kind == "multipart/byteranges" or content_range_of(answer) is not None
+
+
 def may_join(head: Head, which: frozenset[str]) -> bool:
     """Whether bytes of another response may ever be put beside those of this one.
 

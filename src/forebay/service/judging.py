@@ -28,6 +28,7 @@ from forebay.rules.proof import (
     brings_what_was_asked,
     may_join,
     prove,
+    says_which_part,
 )
 from forebay.rules.storing import DoNotStore, storable, stored_head
 from forebay.rules.storing import Store as MayStore
@@ -72,6 +73,9 @@ class Judge:
 
     async def judge(self, order: Order, response: UpstreamResponse, times: Times) -> Landing:
         """The landing for this answer. Raises ``UpstreamError`` where it is no answer at all."""
+        asked_range = order.fields.get("range")
+        if response.head.status == 206 and not says_which_part(response.head, asked_range):
+            raise UpstreamMisbehaved("The upstream sent a part, and not which, or unasked.")
         if not order.keep:
             if order.entry is not None and order.wanted is not None:
                 return _rest(order, order.entry, order.wanted, response, times[1])

@@ -88,10 +88,14 @@ class Order:
 
     def ask(self, url: str) -> Ask:
         """The request of ours to one of these addresses."""
+        fields = Fields((*self.target.forwarded, *self.fields))
+        if "via" not in fields:
+            # What it came through goes on with it, so that a circle of caches is seen.
+            fields = Fields((*fields, *(f for f in self.request.fields if f[0] == "via")))
         return Ask(
             url,
             method=self.method,
-            fields=Fields((*self.target.forwarded, *self.fields)),
+            fields=fields,
             body=self.body,
             body_length_bytes=self.body_length_bytes,
             follow_redirects=self.method in {"GET", "HEAD"},

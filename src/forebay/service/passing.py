@@ -136,7 +136,7 @@ def answers(request: Request, relay: Relay) -> bool:
 
 
 def _fields_to_pass_on(request: Request, target: Target) -> Fields:
-    fields = fields_to_forward(request.fields)
+    fields = fields_to_forward(request.method, request.fields)
     if not target.mount.upstreams:
         # Upstreams that do not trust each other share our origin: no ambient credentials.
         fields = fields.without("cookie", "origin", "referer")

@@ -183,8 +183,8 @@ class Incoming:
                 self.surplus = True
                 data = data[: self._left]
             self._left -= len(data)
-            self.complete = self._left == 0
         self.on_body(data)
+        self.complete = length_bytes is not None and self._left == 0
 
     def _feed_chunks(self, data: bytes, parser: httptools.HttpResponseParser) -> None:
         # The parser gathers trailers, which are no use to us and have no bound of their own.
@@ -217,7 +217,8 @@ class Incoming:
         self._head_done = True
 
     def on_body(self, data: bytes) -> None:
-        if data:
+        # The parser goes on behind the last chunk: what another answer brings there is nobody's.
+        if data and not self.complete:
             self._bodiless_bytes = 0
             self.pieces.append(data)
             self.queued_bytes += len(data)
