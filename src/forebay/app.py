@@ -25,15 +25,19 @@ from forebay.streaming.pace import Slots
 from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
+from forebay.upstream.resolver import Resolver
 from forebay.web.application import make_app
 from forebay.web.asgi import App
 from forebay.web.limits import DoorLimits
 
 
-def create_app(settings: Settings) -> App:
-    """The whole service as one ASGI application; its lifespan opens and closes everything."""
+def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
+    """The whole service as one ASGI application; its lifespan opens and closes everything.
+
+    ``resolver`` looks up names of upstreams; None asks the system.
+    """
     pseudonym = f"forebay-{secrets.token_hex(4)}"
-    guard = _guard(settings)
+    guard = _guard(settings, resolver)
     upstream = HttpxUpstream(
         guard=guard,
         connect_timeout_seconds=settings.upstream.connect_timeout,
@@ -97,12 +101,13 @@ def door_limits(settings: Settings) -> DoorLimits:
     )
 
 
-def _guard(settings: Settings) -> Guard:
+def _guard(settings: Settings, resolver: Resolver | None) -> Guard:
     upstream = settings.upstream
     guard = Guard(
         allow_hosts=upstream.allow_hosts,
         allow_networks=tuple(str(network) for network in upstream.allow_networks),
         allow_ports=upstream.allow_ports,
+        resolver=resolver,
     )
     for address in _addresses(settings.server.host):
         guard.note_listening(address, settings.server.port)

@@ -17,6 +17,7 @@ import uvicorn
 
 from forebay.app import create_app
 from forebay.settings import load
+from forebay.upstream.resolver import Resolver
 from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
 from tests.fakes.origin import Origin
@@ -179,6 +180,7 @@ async def running(
     tables: dict[str, dict[str, Any]] | None = None,
     mounts: list[dict[str, Any]] | None = None,
     protocol: Any = None,
+    resolver: Resolver | None = None,
 ) -> AsyncIterator[Running]:
     """Start the service with a cache in this directory, and stop it gracefully at the end."""
     overrides: dict[str, Any] = {
@@ -196,7 +198,7 @@ async def running(
         overrides[name] = {**overrides.get(name, {}), **table}
     file = await asyncio.to_thread(_mounts_file, directory, mounts) if mounts else None
     config = uvicorn.Config(
-        create_app(await asyncio.to_thread(load, file, overrides)),
+        create_app(await asyncio.to_thread(load, file, overrides), resolver=resolver),
         host="127.0.0.1",
         port=0,
         http=protocol or protocol_with(DoorLimits()),

@@ -44,7 +44,7 @@ from forebay.web.incoming import Incoming, WhileThere, body_length, request_of, 
 from forebay.web.landing import landing_page
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
-from forebay.web.problems import Problem, internal_fault, problem_of
+from forebay.web.problems import Problem, UnexpectedBody, internal_fault, problem_of
 from forebay.web.responses import ReplySender
 
 logger = logging.getLogger("forebay.web")
@@ -144,7 +144,7 @@ class Door:
         length = body_length(request.fields)
         has_body = length != 0
         if has_body and request.method in ("GET", "HEAD"):
-            raise RequestError(f"A {request.method} request with a body is not answered.")
+            raise UnexpectedBody(f"A {request.method} request with a body is not answered.")
         incoming = Incoming(
             exchange.receive,
             has_body=has_body,

@@ -25,6 +25,10 @@ class RequestStalled(errors.RequestError):
     """The client went silent in the middle of the request body."""
 
 
+class UnexpectedBody(errors.RequestError):
+    """A body came with a method that has none; servers disagree on where such a request ends."""
+
+
 STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.ForebayError: 503,
     errors.RequestError: 400,
@@ -36,6 +40,7 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.NotStored: 504,
     RequestCut: 400,
     RequestStalled: 408,
+    UnexpectedBody: 400,
     errors.UpstreamError: 502,
     errors.UpstreamUnreachable: 502,
     errors.UpstreamMisbehaved: 502,
@@ -102,6 +107,8 @@ def problem_of(error: errors.ForebayError) -> Problem:
     fields: tuple[tuple[str, str], ...] = ()
     if isinstance(error, errors.Overloaded):
         fields = (("retry-after", str(error.retry_after_seconds)),)
+    elif isinstance(error, UnexpectedBody):
+        fields = (("connection", "close"),)
     elif isinstance(error, errors.NotAuthorized):
         fields = (("www-authenticate", 'Bearer realm="forebay"'),)
     return Problem(STATUS_OF[kind], _words(kind.__name__), error.detail, fields)
