@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
+import statistics
 import struct
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
+from bench.crowd import attached
 from bench.load import Load, run
 from bench.servers import MIB, Server
 from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure
@@ -50,6 +53,35 @@ def memory(stage: Stage) -> Iterator[Case]:
     yield Case(
         f"memory, {readers} slow readers", "KiB a reader", targets, "nginx", more_is_better=False
     )
+
+
+def crowd(stage: Stage) -> Iterator[Case]:
+    """Hits of one client beside others that rest on kept connections or read 8 KiB/s."""
+    count = 200 if stage.quick else 1000
+
+    def beside(cache: Server) -> Sample:
+        small, large = (stage.url(cache, "origin", path) for path in ("small", "large"))
+        alone = _latencies_ms(small, stage.seconds)
+        before = cache.anonymous_bytes()
+        with attached(small, large, count):
+            begin, cpu = time.perf_counter(), cache.cpu_seconds()
+            crowded = _latencies_ms(small, stage.seconds)
+            seconds, cpu = time.perf_counter() - begin, cache.cpu_seconds() - cpu
+            grown = cache.anonymous_bytes() - before
+        notes = {
+            "median, ms": statistics.median(crowded),
+            "alone: 99 %, ms": _percentile(alone, 99),
+            "alone: median, ms": statistics.median(alone),
+            "memory before, MiB": before / MIB,
+            "memory more, MiB": grown / MIB,
+        }
+        return Sample(_percentile(crowded, 99), seconds, 0, cpu, notes)
+
+    _warm(stage, "large")
+    _warm(stage, "small")
+    targets = {cache.name: partial(beside, cache) for cache in stage.caches}
+    name = f"crowd, a hit beside {count} resting and {count} slow clients"
+    yield Case(name, "ms, 99 %", targets, "nginx", more_is_better=False)
 
 
 def abort(stage: Stage) -> Iterator[Case]:
@@ -95,7 +127,34 @@ def restart(stage: Stage) -> Iterator[Case]:
     yield Case("restart, to the first answer", "ms", targets, "nginx", more_is_better=False)
 
 
-HARDSHIPS = {"slow-reader": slow_reader, "memory": memory, "abort": abort, "restart": restart}
+HARDSHIPS = {
+    "slow-reader": slow_reader,
+    "crowd": crowd,
+    "memory": memory,
+    "abort": abort,
+    "restart": restart,
+}
+
+
+def _latencies_ms(url: str, seconds: float) -> list[float]:
+    """How long each of a client's requests took, one every few milliseconds, from the sending to
+    the last byte."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    found = []
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+    with contextlib.closing(connection):
+        end = time.perf_counter() + max(seconds, 2.0)
+        while (begin := time.perf_counter()) < end:
+            connection.request("GET", parts.path)
+            connection.getresponse().read()
+            found.append(1000 * (time.perf_counter() - begin))
+            time.sleep(0.002)
+    return found
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100)[percent - 1]
 
 
 def _warm(stage: Stage, path: str) -> None:
