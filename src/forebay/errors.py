@@ -7,6 +7,7 @@
         InvalidTarget          400  the address cannot be read
         NotAuthorized          401  a token is missing or wrong
         TargetForbidden        403  the address may not be fetched from here
+        ObjectTooLarge         403  the object is larger than its mount lets anybody have
         UnknownMount           404  no mount has this prefix
         LoopDetected           508  the request has been through here already
         NotStored              504  only-if-cached, and nothing stored answers
@@ -18,6 +19,7 @@
           UpstreamTooSlow      504  bytes come, but fewer than the least that is waited for
       StoreError               the disk did not do its part; downloads go on without it
         StoreFull                   no room could be made: pass the bytes through
+          ObjectOutgrown            larger than its mount keeps, as came out on the way
         EntryDamaged                stored bytes are wrong or missing: fetch them again
       Overloaded               503  a limit of ours is reached; comes with Retry-After
 
@@ -63,6 +65,10 @@ class TargetForbidden(RequestError):
     """
 
 
+class ObjectTooLarge(RequestError):
+    """The object is larger than its mount lets anybody have."""
+
+
 class UnknownMount(RequestError):
     """No mount has this prefix, and the path is not an absolute URL."""
 
@@ -105,6 +111,10 @@ class StoreError(ForebayError):
 
 class StoreFull(StoreError):
     """No room could be made for these bytes."""
+
+
+class ObjectOutgrown(StoreFull):
+    """A body without a declared length has become longer than its mount keeps or lets pass."""
 
 
 class EntryDamaged(StoreError):

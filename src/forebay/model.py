@@ -201,6 +201,10 @@ class TransferPolicy:
     finish_bytes: int = 16 * 1024 * 1024
     max_tries: int = 4
     """Tries in a row without one byte of progress before a transfer fails."""
+    max_object_bytes: int | None = None
+    """The largest body that is kept; a larger one goes straight through."""
+    refuse_larger: bool = False
+    """Whether a larger one is refused instead."""
     identity: frozenset[str] = frozenset({"etag", "last-modified", "length"})
     """Which of etag, last-modified, length must agree between responses of one object."""
 

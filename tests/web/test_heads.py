@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.web.heads import RawTarget, check_head, split_target
+from tests.fakes.service import FakeService
+from tests.web.servers import ServerThread
 
 HOST = (b"host", b"a.test")
 
@@ -76,3 +78,23 @@ def test_a_body_is_framed_in_one_way_only(
     fields: list[tuple[bytes, bytes]], accepted: bool
 ) -> None:
     assert (check_head("1.1", "POST", b"/", [HOST, *fields]) is None) is accepted
+
+
+_DECEPTIVE = {
+    "no Host": b"GET /f HTTP/1.1\r\n\r\n",
+    "two Hosts": b"GET /f HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "Host with a path": b"GET /f HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "length and chunks": b"POST /f HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/0.9": b"GET /f\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("octets", _DECEPTIVE.values(), ids=_DECEPTIVE.keys())
+def test_no_server_gets_a_deceptive_head_to_the_service(
+    any_server: ServerThread, any_service: FakeService, octets: bytes
+) -> None:
+    with any_server.connect() as client:
+        client.send(octets)
+        assert client.read_head()[0] == 400
+    assert any_service.requests == []

@@ -17,12 +17,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from forebay.errors import UpstreamChanged, UpstreamError, UpstreamUnreachable
+from forebay.errors import ObjectOutgrown, UpstreamChanged, UpstreamError, UpstreamUnreachable
 from forebay.model import Entry, Target
 from forebay.ports import Selection, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.service.judging import Judge
 from forebay.service.landings import Filling, Landing, Live, Order, source_of
+from forebay.service.remembering import Remembered
 from forebay.service.summing import Summing
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.flight import Flight, Flights
@@ -31,6 +32,8 @@ from forebay.streaming.transfer import Transfer
 
 TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 """Statuses after which another mirror is asked, if there is one."""
+OUTGROWN_SECONDS = 3600.0
+"""How long what grew too large is passed on from its beginning, and not tried again."""
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Fetcher:
         self._fetched = Fetched()
         self.transfers: dict[str, Transfer] = {}
         """Running transfers by ``entry_id``."""
+        self.outgrown = Remembered(around.wall_clock, OUTGROWN_SECONDS)
+        """Keys of what grew larger on its way than its mount keeps."""
         self.judge = Judge(store, around, self.transfers)
         self.summing = Summing(store, lambda: bool(self.transfers), around.clock)
 
@@ -146,9 +151,11 @@ class Fetcher:
     async def _retire(self, transfer: Transfer) -> None:
         """After this the store alone says what there is of the entry."""
         entry = transfer.entry
+        if isinstance(transfer.error, ObjectOutgrown):
+            self.outgrown.note(entry.key)
         try:
             await transfer.close()
-            if isinstance(transfer.error, UpstreamChanged):
+            if isinstance(transfer.error, UpstreamChanged | ObjectOutgrown):
                 await self.judge.forget(entry)
             self.note_whole(transfer.entry)
         finally:

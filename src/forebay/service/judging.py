@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from forebay.errors import (
     EntryDamaged,
+    ObjectTooLarge,
     StoreError,
     UpstreamChanged,
     UpstreamMisbehaved,
@@ -76,10 +77,11 @@ class Judge:
         asked_range = order.fields.get("range")
         if response.head.status == 206 and not says_which_part(response.head, asked_range):
             raise UpstreamMisbehaved("The upstream sent a part, and not which, or unasked.")
+        most_bytes = _most_bytes_for_anybody(order, response.head)
         if not order.keep:
             if order.entry is not None and order.wanted is not None:
                 return _rest(order, order.entry, order.wanted, response, times[1])
-            return Live(Relay(response), "bypass")
+            return Live(Relay(response, most_bytes), "bypass")
         if response.head.status == 304 and not order.fields:
             raise UpstreamMisbehaved("The upstream answered 304 to a request without conditions.")
         if order.entry is None:
@@ -189,10 +191,14 @@ class Judge:
         verdict = self._may_store(order, head)
         if isinstance(verdict, DoNotStore):
             forbids = head.status < 400 and head.status != 206
-            return Live(Relay(response), verdict.reason, shareable=not forbids)
+            relay = Relay(response, _most_bytes_for_anybody(order, head))
+            return Live(relay, verdict.reason, shareable=not forbids)
         if not response.framed:
-            return Live(Relay(response), "body without declared end", shareable=False)
+            relay = Relay(response, _most_bytes_for_anybody(order, head))
+            return Live(relay, "body without declared end", shareable=False)
         identity = identity_of(head)
+        if _is_larger(order, head):
+            return Live(Relay(response), "larger than is kept", shareable=False)
         if head.status == 206:
             if not brings_what_was_asked(head, order.fields.get("range")):
                 raise UpstreamMisbehaved("The upstream sent another part than was asked for.")
@@ -255,6 +261,26 @@ class Judge:
     def _may_store(self, order: Order, head: Head) -> MayStore | DoNotStore:
         target = order.target
         return storable(order.request, head, target.mount.policy, target.path)
+
+
+def _is_larger(order: Order, head: Head) -> bool:
+    """Whether the object is, by its head, larger than its mount keeps."""
+    most_bytes, length = (
+        order.target.mount.transfer.max_object_bytes,
+        identity_of(head).length_bytes,
+    )
+    return most_bytes is not None and length is not None and length > most_bytes
+
+
+def _most_bytes_for_anybody(order: Order, head: Head) -> int | None:
+    """Where a body must end; None for no bound. Raises ``ObjectTooLarge`` where it is known now
+    that it will not."""
+    policy = order.target.mount.transfer
+    if not policy.refuse_larger or head.status not in {200, 206}:
+        return None
+    if _is_larger(order, head):
+        raise ObjectTooLarge("The object is larger than max_object_size of its mount.")
+    return policy.max_object_bytes
 
 
 def _rest(

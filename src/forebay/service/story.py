@@ -142,7 +142,8 @@ class Story:
         key, reason = flight_key(target), decision.reason
         if request.method == "HEAD":
             return await self._passage.ask(request, target, reason, "")
-        if decision.alone or key in self._unshareable:
+        outgrown = target.key in self._fetcher.outgrown
+        if decision.alone or outgrown or key in self._unshareable:
             return await self._passage.ask(request, target, reason, "not shareable")
         asked = request_to_keep(request, target)
         order = Order(target, asked, _range_to_begin_with(request))

@@ -24,6 +24,7 @@ from forebay.settings.kinds import (
     HostPattern,
     Listed,
     OptionalDuration,
+    OptionalSize,
     Pattern,
     Size,
     Table,
@@ -74,6 +75,8 @@ _TRANSFER_KEYS = {
     "finish_share": "finish_share",
     "finish_bytes": "finish_bytes",
     "max_tries": "max_tries",
+    "max_object_size": "max_object_bytes",
+    "refuse_larger": "refuse_larger",
     "identity": "identity",
 }
 _MODEL_POLICY = Policy()
@@ -159,6 +162,15 @@ class PolicyKeys(Table):
 
     max_tries: int = Field(default=_MODEL_TRANSFER.max_tries, ge=1, le=100)
     """Tries without one byte of progress before a download fails. (curl 1, aria2 5, wget 20.)"""
+
+    max_object_size: OptionalSize = _MODEL_TRANSFER.max_object_bytes
+    """The largest object that is kept. A larger one is passed on to each client by itself; one
+    whose length nobody told is broken off where it grows too large, and passed on when it is
+    asked for again. (Squid 4 MB, nginx and Varnish no limit.)"""
+
+    refuse_larger: bool = _MODEL_TRANSFER.refuse_larger
+    """Whether objects above `max_object_size` are refused with 403, or broken off there where
+    their length was not told, instead of passed on."""
 
     identity: Annotated[
         frozenset[Literal["etag", "last-modified", "length"]],

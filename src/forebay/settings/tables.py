@@ -79,8 +79,9 @@ class Server(Table):
 
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """Connections of clients at once, resting ones included, in each worker; further ones are
-    refused with 503. One that rests or reads slowly costs some 25 KB. Below this the open files that the system
-    allows are the limit: an eighth of them, at most 1,024, is kept back for downloads that run.
+    refused with 503. One that rests or reads slowly costs some 15 KB. Below this the open files
+    that the system allows are the limit: an eighth of them, at most 1,024, is kept back for
+    downloads that run.
     (nginx 512 in a worker, Apache 400, HAProxy and Squid by the open files, uvicorn no limit.)"""
 
     backlog: int = Field(default=2048, ge=1, le=65535)

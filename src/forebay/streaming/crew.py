@@ -41,7 +41,7 @@ from forebay.streaming.roster import Roster, host_of
 from forebay.streaming.segment import Segment, are_behind
 from forebay.streaming.steadfast import see_through
 from forebay.streaming.subject import Subject, Surroundings
-from forebay.streaming.tee import clip
+from forebay.streaming.tee import bound, clip
 from forebay.views import SegmentView
 
 NEAR_BYTES = 1024 * 1024
@@ -265,6 +265,9 @@ class Crew:
 
     async def _bring(self, segment: Segment, response: UpstreamResponse, skip: int) -> None:
         chunks: AsyncIterator[bytes] = response.chunks()
+        most_bytes = self._subject.policy.max_object_bytes
+        if most_bytes is not None and self._subject.identity.length_bytes is None:
+            chunks = bound(chunks, most_bytes)
         if skip:
             chunks = clip(chunks, skip)
         segment.unread_bytes = lambda: response.unread_bytes

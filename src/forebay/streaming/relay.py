@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
@@ -10,7 +11,7 @@ from contextlib import aclosing
 from forebay.errors import ForebayError, UpstreamMisbehaved
 from forebay.model import Head
 from forebay.ports import UpstreamResponse
-from forebay.streaming.tee import clip
+from forebay.streaming.tee import bound, clip
 
 MAX_WAITING_CHUNKS = 8
 """Chunks (of at most a socket read each) between upstream and a slow client."""
@@ -26,8 +27,9 @@ class Relay:
     cancelled, and its own frame releases the connection.
     """
 
-    def __init__(self, response: UpstreamResponse) -> None:
+    def __init__(self, response: UpstreamResponse, most_bytes: int | None = None) -> None:
         self.head: Head = response.head
+        self._most_bytes = sys.maxsize if most_bytes is None else most_bytes
         self.redirects = response.redirects
         self.passed_bytes = 0
         self._chunks: deque[bytes] = deque()
@@ -54,7 +56,8 @@ class Relay:
         try:
             if not await self._is_claimed_in_time():
                 return
-            async with aclosing(clip(response.chunks(), skip_bytes)) as chunks:
+            bounded = bound(response.chunks(), self._most_bytes)
+            async with aclosing(clip(bounded, skip_bytes)) as chunks:
                 async for chunk in chunks:
                     self._chunks.append(chunk)
                     self.passed_bytes += len(chunk)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
+from forebay.errors import ObjectOutgrown
+
 
 class Sink(Protocol):
     """Where a copy of each chunk goes."""
@@ -36,6 +38,19 @@ async def clip(chunks: AsyncIterator[bytes], skip_bytes: int) -> AsyncGenerator[
                 continue
             yield chunk[skip_bytes:] if skip_bytes else chunk
             skip_bytes = 0
+    finally:
+        await close_source(chunks)
+
+
+async def bound(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The chunks of a body whose length nobody told. Raises ``ObjectOutgrown`` beyond so many."""
+    left = most_bytes
+    try:
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise ObjectOutgrown("The object is larger than its mount allows.")
+            yield chunk
     finally:
         await close_source(chunks)
 

@@ -27,6 +27,7 @@ from forebay.service import Service
 from forebay.web import digests, log
 from forebay.web.admin import audit
 from forebay.web.asgi import (
+    RAW_TARGET,
     App,
     ClientLeftError,
     Message,
@@ -40,11 +41,19 @@ from forebay.web.asgi import (
 from forebay.web.auth import AdminGuard
 from forebay.web.fetch import parse_fetch
 from forebay.web.heads import RawTarget
-from forebay.web.incoming import Incoming, WhileThere, body_length, request_of, target_of
+from forebay.web.incoming import (
+    Incoming,
+    WhileThere,
+    body_length,
+    check_scope,
+    request_of,
+    target_of,
+)
 from forebay.web.landing import landing_page
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
 from forebay.web.problems import Problem, UnexpectedBody, internal_fault, problem_of
+from forebay.web.refusals import refusal_app
 from forebay.web.responses import ReplySender
 
 logger = logging.getLogger("forebay.web")
@@ -80,6 +89,10 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = target_of(scope)
+        refusal = None if RAW_TARGET in scope else check_scope(scope)
+        if refusal is not None:
+            await refusal_app(refusal)(scope, receive, send)
+            return
         exchange = Exchange(scope, target, receive, send)
         self._metrics.running.inc()
         try:

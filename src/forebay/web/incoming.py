@@ -10,7 +10,7 @@ from typing import Self
 from forebay.model import Fields, Request
 from forebay.rules.patience import Patience
 from forebay.web.asgi import RAW_TARGET, ClientLeftError, Receive, Scope
-from forebay.web.heads import RawTarget, split_target
+from forebay.web.heads import RawTarget, Refusal, check_head, split_target
 from forebay.web.problems import RequestCut, RequestStalled
 
 WATCH_AFTER_SECONDS = 0.02
@@ -48,6 +48,13 @@ def request_of(scope: Scope, target: RawTarget) -> Request:
         client_host=client[0] if client else "",
         absolute=target.absolute,
     )
+
+
+def check_scope(scope: Scope) -> Refusal | None:
+    """What our protocol refuses before it makes a scope, for servers that let it pass."""
+    target = target_of(scope)
+    octets = target.path + (b"?" + target.query if target.query is not None else b"")
+    return check_head(scope["http_version"], scope["method"], octets, scope["headers"])
 
 
 def body_length(fields: Fields) -> int | None:

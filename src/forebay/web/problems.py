@@ -35,6 +35,7 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.InvalidTarget: 400,
     errors.NotAuthorized: 401,
     errors.TargetForbidden: 403,
+    errors.ObjectTooLarge: 403,
     errors.UnknownMount: 404,
     errors.LoopDetected: 508,
     errors.NotStored: 504,
@@ -50,6 +51,7 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     # A store error should have become a pass-through long before it comes here.
     errors.StoreError: 503,
     errors.StoreFull: 503,
+    errors.ObjectOutgrown: 503,
     errors.EntryDamaged: 503,
     errors.Overloaded: 503,
 }
