@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,46 +118,44 @@ CUT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("raw", CUT.values(), ids=CUT.keys())
 async def test_a_body_that_breaks_is_seen_to_break_and_is_not_kept(
-    forebay: Running, origin: Origin, raw: bytes
+    forebay: Running, origin: Origin
 ) -> None:
-    origin.add("/f", raw=raw, close=True)
-    for _ in range(2):
-        answer = await forebay.fetch("/f")
-        assert not answer.whole or answer.status == 502
-        assert b"abc".startswith(answer.body) or answer.status == 502
+    for number, (name, raw) in enumerate(CUT.items()):
+        origin.add(f"/{number}", raw=raw, close=True)
+        for _ in range(2):
+            answer = await forebay.fetch(f"/{number}")
+            assert answer.status == 502 or not answer.whole, name
+            assert answer.status == 502 or b"abc".startswith(answer.body), name
+        assert len(origin.requests_for(f"/{number}")) >= 2, "the second asked upstream again"
     assert not any(one["complete"] for one in await stored(forebay))
-    assert len(origin.requests) >= 2, "the second asked upstream again"
 
 
 EVIL = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 4\r\n\r\nEVIL"
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        OK + b"Content-Length: 2\r\n\r\nok" + EVIL,
-        CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + EVIL,
-        b"HTTP/1.1 204 No Content\r\n\r\n" + EVIL,
-        b"HTTP/1.1 304 Not Modified\r\n\r\n" + EVIL,
-        b"HTTP/1.1 302 Found\r\nLocation: /g\r\nContent-Length: 0\r\n\r\n" + EVIL,
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n" + EVIL,
-    ],
-    ids=["length", "chunks", "204", "304", "redirect", "404"],
-)
-async def test_a_split_response_answers_nobody_else(
-    forebay: Running, origin: Origin, raw: bytes
-) -> None:
-    origin.add("/f", raw=raw)
+SPLIT = [
+    OK + b"Content-Length: 2\r\n\r\nok" + EVIL,
+    CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + EVIL,
+    b"HTTP/1.1 204 No Content\r\n\r\n" + EVIL,
+    b"HTTP/1.1 304 Not Modified\r\n\r\n" + EVIL,
+    b"HTTP/1.1 302 Found\r\nLocation: /g\r\nContent-Length: 0\r\n\r\n" + EVIL,
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n" + EVIL,
+]
+
+
+async def test_a_split_response_answers_nobody_else(forebay: Running, origin: Origin) -> None:
     origin.add("/g", body=b"good", headers=[MAX_AGE])
-    for _ in range(3):
-        first = await forebay.fetch("/f")
-        assert b"EVIL" not in first.body
-        assert (await forebay.fetch("/g")).body == b"good"
-    head = await forebay.fetch("/f", method="HEAD")
-    assert head.status in {200, 204, 304, 404, 502}
-    assert (await forebay.fetch("/g")).body == b"good"
+    for number, raw in enumerate(SPLIT):
+        path = f"/{number}"
+        origin.add(path, raw=raw)
+        for method in ("GET", "GET", "HEAD"):
+            answer = await forebay.fetch(path, method=method)
+            assert b"EVIL" not in answer.body, raw
+            assert answer.status in {200, 204, 304, 404, 502}, raw
+            fresh = await forebay.fetch(f"/g?{number}{method}")
+            assert fresh.status == 404 or fresh.body == b"good"
+            assert (await forebay.fetch("/g")).body == b"good", raw
 
 
 async def test_a_compressed_bomb_stays_as_small_as_it_came(
@@ -184,19 +183,19 @@ LIES = [
 ]
 
 
-@pytest.mark.parametrize("content_range", LIES)
 async def test_a_part_that_says_it_is_another_is_not_believed(
-    forebay: Running, origin: Origin, content_range: str
+    forebay: Running, origin: Origin
 ) -> None:
     body = bytes(range(100))
-    script = {"body": body, "etag": '"one"', "headers": [MAX_AGE]}
-    origin.add("/f", **script, content_range=content_range)
-    answer = await forebay.fetch("/f", "Range: bytes=10-19")
-    if answer.status != 502:
-        assert (answer.status, answer.body) == (200, body)
-    origin.add("/f", **script)
-    assert (await forebay.fetch("/f")).body == body
-    assert (await forebay.fetch("/f", "Range: bytes=10-19")).body == body[10:20]
+    for number, lie in enumerate(LIES):
+        script: dict[str, Any] = {"body": body, "etag": '"one"', "headers": [MAX_AGE]}
+        path = f"/{number}"
+        origin.add(path, **script, content_range=lie)
+        answer = await forebay.fetch(path, "Range: bytes=10-19")
+        assert answer.status == 502 or (answer.status, answer.body) == (200, body), lie
+        origin.add(path, **script)
+        assert (await forebay.fetch(path)).body == body
+        assert (await forebay.fetch(path, "Range: bytes=10-19")).body == body[10:20]
 
 
 async def test_redirects_without_end_end(forebay: Running, origin: Origin) -> None:
