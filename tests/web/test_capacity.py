@@ -172,7 +172,7 @@ def test_connections_that_rest_make_room(scarce: Scarce) -> None:
     with scarce.server.connect() as surplus:
         _assert_refused(surplus)
     assert resting[0].is_closed_by_peer(), "the one that rested longest"
-    wait_until(lambda: scarce.server.connections == MOST - 1)
+    wait_until(lambda: scarce.server.connections < MOST)
     with scarce.server.connect() as late:
         assert late.get("/f").body == b"done"
     for client in resting:
