@@ -26,6 +26,8 @@ MIB = 1 << 20
 
 FILES = {"large": 256 * MIB, "medium": 64 * MIB, "small": 10 * 1024}
 """What the origin has, by name and size."""
+HUGE_BYTES = 1024 * MIB
+"""Beside them "huge", of zeros that take no room at the origin."""
 
 
 class Program:
@@ -114,6 +116,8 @@ def make_files(root: Path) -> None:
             for _ in range(size_bytes // _BLOCK_BYTES):
                 file.write(block)
             file.write(block[: size_bytes % _BLOCK_BYTES])
+    with (root / "huge").open("wb") as file:
+        file.truncate(HUGE_BYTES)
 
 
 @contextlib.contextmanager

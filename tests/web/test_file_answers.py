@@ -214,6 +214,28 @@ def test_a_file_that_lost_its_end_is_cut(
     server.fill(body)
 
 
+@pytest.mark.parametrize("stop", [4096, 3 * MIB], ids=["small", "large"])
+def test_bytes_that_the_disk_must_be_asked_for_never_hold_up_the_loop(
+    server: LaneServer, body: bytes, stop: int
+) -> None:
+    (blob,) = [p for p in server.directory.rglob("*") if _length(p) == SIZE]
+    with server.connect() as client:
+        warm = client.get(f"/{URL}", f"Range: bytes=0-{stop - 1}")
+        assert (warm.body, server.asked) == (body[:stop], 0)
+        fileno = os.open(blob, os.O_RDONLY)
+        try:
+            os.fsync(fileno)
+            os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
+            if read_resident(fileno, Interval(0, stop)) is not None:
+                pytest.skip("this file system keeps its pages")
+        finally:
+            os.close(fileno)
+        # A small piece goes the ordinary way; a large one is read by a thread ahead of sendfile.
+        cold = client.get(f"/{URL}", f"Range: bytes=0-{stop - 1}")
+        assert cold.body == body[:stop]
+        assert server.asked == (1 if stop == 4096 else 0)
+
+
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
 
