@@ -226,7 +226,8 @@ def test_bytes_that_the_disk_must_be_asked_for_never_hold_up_the_loop(
         try:
             os.fsync(fileno)
             os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
-            if read_resident(fileno, Interval(0, stop)) is not None:
+            # Elsewhere in the file: asking makes the kernel begin to read ahead.
+            if read_resident(fileno, Interval(SIZE // 2, SIZE // 2 + 4096)) is not None:
                 pytest.skip("this file system keeps its pages")
         finally:
             os.close(fileno)
