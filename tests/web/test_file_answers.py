@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from forebay.streaming.pace import Slots
 from forebay.upstream.mirrors import Mirrors
 from forebay.web import log
 from forebay.web.application import make_app
+from forebay.web.capacity import Descriptors, Shedder
 from tests.fakes.answers import AnsweringUpstream
 from tests.web.conftest import MIB, OURS
 from tests.web.servers import SHORT, Client, ServerThread, open_descriptors, wait_until
@@ -251,6 +253,21 @@ def test_what_was_answered_from_files_is_counted(server: LaneServer) -> None:
     assert now.served_bytes - was.served_bytes == SIZE + 100_000  # type: ignore[attr-defined]
     assert now.requests["hit"] - was.requests["hit"] == 2  # type: ignore[attr-defined]
     assert b"forebay_http_requests_running 1.0" in got
+
+
+def test_a_file_is_not_begun_where_descriptors_run_out(server: LaneServer, body: bytes) -> None:
+    protocol: Any = server.server.config.http_protocol_class
+    with server.connect() as client:
+        assert client.get(f"/{URL}", "Range: bytes=0-99999").status == 206
+        protocol.descriptors = Descriptors(limit=100, count=lambda: 99)
+        protocol.shedder = Shedder()  # the common one closes nothing twice in half a second
+        try:
+            refused = client.get(f"/{URL}", "Range: bytes=0-99999")
+        finally:
+            del protocol.descriptors, protocol.shedder
+        assert refused.status == 503
+    with server.connect() as client:
+        assert client.get(f"/{URL}", "Range: bytes=0-99999").body == body[:100_000]
 
 
 def test_a_file_is_sent_to_its_end_when_the_server_stops(tmp_path: Path, body: bytes) -> None:

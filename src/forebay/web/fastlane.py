@@ -120,7 +120,7 @@ def _lines(fields: tuple[tuple[str, str], ...]) -> bytes:
 class FileAnswer:
     """A response whose body leaves a file: head, file and interval, counted when it is over.
 
-    Whoever takes it calls ``end`` once.
+    Whoever takes it calls ``end`` once, or ``decline`` and has nothing sent.
     """
 
     __slots__ = (
@@ -146,6 +146,11 @@ class FileAnswer:
         self.octets = octets
         self.file = file
         self.interval: Interval = answer.interval
+
+    def decline(self) -> None:
+        """Let it go: the request is answered the ordinary way."""
+        self.file.release()
+        self._lane.count_end(0, None)
 
     def end(self, left_bytes: int, error: Exception | None) -> None:
         """So much of the body was not sent; ``error`` says why where it was not the client."""

@@ -4,9 +4,8 @@
 
 A hit is answered from within ``data_received``, without a task: a small one in one write, a large
 one from its file (``filecycle``), and where the request's octets are known without being parsed.
-That is so only where the protocol calls our
-application itself: with a middleware in between, as uvicorn's for proxies is unless switched
-off, every request goes the ordinary way.
+That is so only where the protocol calls our application itself: with a middleware in between, as
+uvicorn's for proxies is unless switched off, every request goes the ordinary way.
 """
 
 from __future__ import annotations
@@ -71,6 +70,9 @@ class ForebayHttpProtocol(ClientConnection):
     def _give_at_once(self, response: bytes | FileAnswer | None) -> bool:
         """Give a whole response, if there is one, and rest until the next request."""
         if response is None:
+            return False
+        if isinstance(response, FileAnswer) and not self.descriptors.take(1):
+            response.decline()  # The ordinary way says that there is no room.
             return False
         self._disarm_deadline()
         if isinstance(response, FileAnswer):

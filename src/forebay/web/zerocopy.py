@@ -170,18 +170,25 @@ class FileSend:
     def _go_on(self) -> None:
         """Send a slice; then end, or wait for the socket or for the disk."""
         try:
-            if self._octets and not self._send_octets():
-                self._wait_for_socket()
-                return
-            if self._position < self._stop and not self._send_slice():
-                return
+            is_waiting = self._send_some()
         except (OSError, ResponseCutError) as error:
             self._end(error)
             return
+        if not is_waiting:
+            self._end(None)
+
+    def _send_some(self) -> bool:
+        """Whether something is waited for now. Raises as ``run``, ``OSError`` also where the
+        system has no descriptor left."""
+        if self._octets and not self._send_octets():
+            self._wait_for_socket()
+            return True
+        if self._position < self._stop and not self._send_slice():
+            return True
         if self._position < self._stop:
             self._wait_for_socket()
-        else:
-            self._end(None)
+            return True
+        return False
 
     def _send_octets(self) -> bool:
         """Send what comes before the file; whether all of it is gone."""
