@@ -481,6 +481,16 @@ async def test_connections_at_work_finish_what_a_change_leaves_to_nobody_else() 
     await rig.close()
 
 
+async def test_on_its_way_to_such_bytes_a_connection_passes_what_another_has_brought() -> None:
+    rig = rig_of(policy=replace(SMALL, max_segments=2))
+    rig.upstream.then(URL, SLOW, Act(ends_after_bytes=5000))
+    rig.upstream.choose = lambda _: Act(replaced=(("etag", '"v2"'),))
+    assert await take_all(await rig.read()) == BODY
+    assert await settled(rig) is State.COMPLETE
+    assert rig.upstream.responses[0].given_bytes == LENGTH
+    await rig.close()
+
+
 async def test_a_short_part_is_taken_and_the_rest_asked_for() -> None:
     rig = rig_of()
     rig.upstream.then(URL, Act(ends_after_bytes=9500), Act(most_bytes=2500))
