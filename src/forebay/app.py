@@ -7,9 +7,13 @@ ASGI path unless ``--http forebay.web.protocol:ForebayHttpProtocol`` is given.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import secrets
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 from forebay.presets import preset_settings
@@ -30,13 +34,18 @@ from forebay.web.application import make_app
 from forebay.web.asgi import App
 from forebay.web.limits import DoorLimits
 
+RUN_VARIABLE = "_FOREBAY_RUN"
+"""Handed down by ``forebay serve`` to its workers; no setting, and nobody's to set."""
+
 
 def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     """The whole service as one ASGI application; its lifespan opens and closes everything.
 
     ``resolver`` looks up names of upstreams; None asks the system.
     """
-    pseudonym = f"forebay-{secrets.token_hex(4)}"
+    run = run_name(settings)
+    # The same in all workers: a request that comes back to another of them has come back.
+    pseudonym = f"forebay-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
     guard = _guard(settings, resolver)
     upstream = HttpxUpstream(
         guard=guard,
@@ -55,6 +64,8 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         quotas=settings.quotas(),
         eviction=Eviction(settings.cache.eviction),
     )
+    if store.neighbours is not None:
+        store.neighbours.run = run
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
@@ -73,6 +84,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         mounts=mounts,
         pseudonym=pseudonym,
         mirror_views=mirrors.view,
+        neighbours=store.neighbours,
     )
 
     async def announce() -> None:
@@ -81,11 +93,29 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     return make_app(
         service,
         token=_token(settings),
-        startup=[store.open, announce],
+        startup=[store.open, announce, service.open],
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
     )
+
+
+def run_name(settings: Settings) -> str:
+    """The name of this start of the service, the same in all its workers.
+
+    ``forebay serve`` chooses it. Under another supervisor it is that one's process.
+    """
+    if settings.server.workers == 1:
+        return secrets.token_hex(8)
+    return os.environ.get(RUN_VARIABLE) or f"{os.getppid()}-{_started_ticks()}"
+
+
+def _started_ticks() -> str:
+    """When the supervisor started, where the system tells: process numbers come back."""
+    with contextlib.suppress(OSError, IndexError):
+        told = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="ascii", errors="replace")
+        return told.rpartition(")")[2].split()[19]
+    return "0"
 
 
 def door_limits(settings: Settings) -> DoorLimits:

@@ -6,10 +6,10 @@ fulfil them too, and one conformance suite holds for every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Interval, Intervals, Window
 
@@ -102,6 +102,10 @@ class Draft(Protocol):
         ``EntryDamaged`` when the file has another length, ``StoreError`` on other trouble.
         """
 
+    def wished_elsewhere(self) -> Intervals:
+        """What readers in other processes have begun to wait for since the last call; nothing
+        where no other process reads this store. Does not block."""
+
     async def close(self) -> None:
         """Give up writing; what the last checkpoint claims stays. Idempotent.
 
@@ -143,6 +147,10 @@ class StoredObject:
     size_bytes: int
     last_used_time: float
     hits: int
+    pinned: bool = False
+    """Whether it is never evicted."""
+    place: str = ""
+    """What ``Store.latest`` goes on after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +262,89 @@ class Store(Protocol):
     def list(self, *, prefix: str = "") -> AsyncIterator[StoredObject]:
         """Every stored object whose name begins with ``prefix``, in no particular order."""
 
+    async def latest(self, *, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        """Objects whose name begins with ``prefix``, most recently used first, at most so many,
+        and those that come after this ``place``. Fewer than ``limit`` are the last.
+
+        Raises ``StoreError``, and ``ValueError`` for a place that was never given.
+        """
+
+    async def pin(self, selection: Selection, *, pinned: bool) -> int:
+        """Let the selected objects never be evicted, or let them be again; how many changed.
+        What replaces a pinned object is pinned as well. Raises ``StoreError``."""
+
     async def usage(self) -> StoreUsage: ...
+
+
+class Following(Protocol):
+    """A draft that another process writes, for whoever reads along. Nothing here waits."""
+
+    def coverage(self) -> Intervals:
+        """The bytes that any descriptor of the blob can read by now. It never shrinks."""
+
+    def proven_length_bytes(self) -> int | None:
+        """The length of the whole, once every byte of it is there and proven; as of the last
+        ``coverage``."""
+
+    def is_being_written(self) -> bool:
+        """Whether the writer lives and goes on."""
+
+    def open_reader(self) -> int:
+        """A new file descriptor for reading the blob; the caller closes it. Raises
+        ``StoreError``."""
+
+    def wish(self, interval: Interval) -> None:
+        """Tell the writer that somebody waits for these bytes."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Turn(Protocol):
+    """The right to put one question to upstream."""
+
+    def give_up(self) -> None:
+        """Let others ask. Idempotent; a turn of a process that dies is given up at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one process has counted since it started, by name, and what holds at this moment, as
+    JSON has it; ``now`` is empty for a process that lives no more."""
+
+    counts: Mapping[str, int]
+    now: Mapping[str, Any]
+
+
+class Neighbours(Protocol):
+    """The other processes that use the same store at the same time."""
+
+    async def turn(self, question: str) -> Turn | None:
+        """The turn at this question, at once where nobody else has it.
+
+        Where another process has it, wait until that has had its answer, and give None: what is
+        stored may be another now, and must be looked at again.
+        """
+
+    async def follow(self, entry: Entry) -> Following | None:
+        """The draft that another process has of this entry, None where none has. Raises
+        ``StoreError``. The caller closes it."""
+
+    async def moment(self) -> object:
+        """A mark for ``purged_since``."""
+
+    async def purged_since(self, moment: object) -> Sequence[Selection] | None:
+        """What any process has purged since then; None where that cannot be told."""
+
+    async def tell_purge(self, selection: Selection) -> None:
+        """Before a purge: let no process keep what it has asked for already. Raises
+        ``StoreError``."""
+
+    async def post(self, report: Report) -> None:
+        """Let the others know this process's counts. Raises ``StoreError``."""
+
+    async def reports(self) -> list[Report]:
+        """The counts of all processes of this service but this one. Raises ``StoreError``."""
 
 
 @dataclass(slots=True)

@@ -58,6 +58,8 @@ class ObjectView:
     hits: int
     content_type: str | None
     etag: str | None
+    pinned: bool = False
+    """Whether it is never evicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,29 @@ class Statistics:
     trouble: str | None
     running_transfers: int
     mirrors: tuple[MirrorView, ...] = field(default=())
+    evicted_bytes: int = 0
+    verified_bytes: int = 0
+    """Stored bytes that were compared with their checksums, and were sound."""
+    damaged_blocks: int = 0
+    """Blocks of at most 1 MiB that were not, and are fetched again when they are wanted."""
+    workers: int = 1
+    """Server processes that live; counts are of all of them, also of those that have died."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinResult:
+    """How many objects are pinned now that were not before, or the other way round."""
+
+    objects: int
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """Objects, most recently used first; ``next`` asks for those that follow, None at the end."""
+
+    objects: tuple[ObjectView, ...]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from forebay.errors import InvalidTarget, UnknownMount
 from forebay.model import CacheOutcome, CacheStatus, Fields, Request, Window
 from forebay.ports import Reply, Selection
 from forebay.service import Service
-from forebay.views import ObjectView, PurgeResult, Statistics, TransferView
+from forebay.views import ObjectPage, ObjectView, PinResult, PurgeResult, Statistics, TransferView
 
 
 class Hang:
@@ -123,6 +123,7 @@ class FakeService(Service):
         self.served: list[tuple[Reply, int]] = []
         self.purges: list[tuple[Selection | Request, bool]] = []
         self.statistics_now = _STATISTICS
+        self.pins: list[tuple[Selection, bool]] = []
         self.objects_now: list[ObjectView] = []
         self.transfers_now: list[TransferView] = []
         self.read_bodies = True
@@ -172,14 +173,32 @@ class FakeService(Service):
             raise InvalidTarget("The address must be an absolute http or https URL.")
         return await self.purge(Selection(key="key of " + url), dry_run=dry_run)
 
-    async def objects(self, *, prefix: str = "", limit: int = 1000) -> list[ObjectView]:
-        return [view for view in self.objects_now if view.name.startswith(prefix)][:limit]
+    async def objects(
+        self, *, prefix: str = "", limit: int = 1000, after: str | None = None
+    ) -> ObjectPage:
+        found = [view for view in self.objects_now if view.name.startswith(prefix)]
+        begin = int(after or 0)
+        end = begin + limit
+        return ObjectPage(tuple(found[begin:end]), str(end) if end < len(found) else None)
+
+    async def pin(self, selection: Selection, *, pinned: bool = True) -> PinResult:
+        self.pins.append((selection, pinned))
+        return PinResult(2, pinned)
+
+    async def pin_url(self, url: str, *, pinned: bool = True) -> PinResult:
+        return await self.pin(Selection(key="key of " + url), pinned=pinned)
 
     def transfers(self) -> list[TransferView]:
         return self.transfers_now
 
+    async def all_transfers(self) -> list[TransferView]:
+        return self.transfers()
+
     async def statistics(self) -> Statistics:
         return self.statistics_now
+
+    async def door_counts_elsewhere(self) -> dict[str, int]:
+        return {}
 
     def note_served(self, reply: Reply, sent_bytes: int) -> None:
         self.served.append((reply, sent_bytes))

@@ -33,6 +33,7 @@ class _Held:
     hits: int = 0
     is_damaged: bool = False
     rotten: Intervals = ()
+    is_pinned: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -110,6 +111,9 @@ class MemoryDraft:
         self._held.entry = replace(self._held.entry, coverage=coverage)
         self._store.touch_written(self._held)
         return True
+
+    def wished_elsewhere(self) -> Intervals:
+        return ()
 
     async def commit(self, entry: Entry) -> bool:
         if entry.entry_id != self.entry.entry_id or not entry.complete:
@@ -322,10 +326,34 @@ class MemoryStore:
 
     # What is there
 
+    async def latest(self, *, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        found = [one async for one in self.list(prefix=prefix)]
+        found.sort(key=lambda one: (-one.last_used_time, one.entry.entry_id))
+        begin = int(after or 0)
+        return [
+            replace(one, place=str(number))
+            for number, one in enumerate(found[begin : begin + limit], begin + 1)
+        ]
+
+    async def pin(self, selection: Selection, *, pinned: bool = True) -> int:
+        await asyncio.sleep(0)
+        changed = 0
+        for held in self._held.values():
+            if _is_meant(held.entry, selection) and held.is_pinned != pinned:
+                held.is_pinned = pinned
+                changed += 1
+        return changed
+
     async def list(self, *, prefix: str = "") -> AsyncIterator[StoredObject]:
         for held in tuple(self._held.values()):
             if held.entry.name.startswith(prefix):
-                yield StoredObject(held.entry, held.size_bytes, held.last_used_time, held.hits)
+                yield StoredObject(
+                    held.entry,
+                    held.size_bytes,
+                    held.last_used_time,
+                    held.hits,
+                    pinned=held.is_pinned,
+                )
 
     async def usage(self) -> StoreUsage:
         return StoreUsage(
@@ -392,7 +420,9 @@ class MemoryStore:
             (
                 Candidate(held.entry.entry_id, held.size_bytes, held.last_used_time)
                 for held in staying
-                if held is not sparing and not any(d.is_of(held) for d in self.drafts)
+                if held is not sparing
+                and not held.is_pinned
+                and not any(d.is_of(held) for d in self.drafts)
             ),
             needed,
         )

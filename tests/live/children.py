@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from tests.fakes.origin import Origin
-from tests.live.running import TOKEN, Running
+from tests.live.running import TOKEN, Download, Running
 
 PROGRAM = Path(sys.executable).with_name("forebay")
 _ADDRESS = re.compile(r"listens on http://127\.0\.0\.1:(\d+)")
@@ -32,6 +33,60 @@ class Child(Running):
         """``kill -9``, and wait until the process is gone."""
         self.process.kill()
         await asyncio.to_thread(self.process.wait)
+
+    def workers(self) -> list[int]:
+        """The processes that answer: the children of the one that was started."""
+        found = []
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                state = (process / "stat").read_text().rpartition(")")[2].split()
+                is_worker = b"spawn_main" in (process / "cmdline").read_bytes()
+                if int(state[1]) == self.process.pid and is_worker:
+                    found.append(int(process.name))
+        return sorted(found)
+
+    async def stats(self) -> dict[str, Any]:
+        """What the service has counted."""
+        found: dict[str, Any] = (await self.admin("/-/stats")).json()
+        return found
+
+    async def kill_worker(self, worker: int) -> None:
+        """``kill -9`` for one of them; gone when this returns."""
+        os.kill(worker, signal.SIGKILL)
+        while await asyncio.to_thread(self.workers) and worker in self.workers():
+            pass
+
+    async def all_workers(self, count: int) -> None:
+        """Wait until so many workers take connections."""
+        idle: list[Download] = []
+        while len(await self.holders(idle)) < count:
+            for _ in range(4):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                idle.append(Download(0, {}, reader, writer))
+            await asyncio.sleep(0.05)  # a worker that starts accepts nothing yet
+        for connection in idle:
+            connection.leave()
+
+    async def holders(self, downloads: list[Download]) -> dict[int, list[Download]]:
+        """Which worker has which of these connections, which must be open."""
+        return await asyncio.to_thread(self._holders, downloads)
+
+    def _holders(self, downloads: list[Download]) -> dict[int, list[Download]]:
+        ports = {d.writer.get_extra_info("sockname")[1]: d for d in downloads}
+        inodes = {}
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            here, there = (int(end.rpartition(":")[2], 16) for end in fields[1:3])
+            if here == self.port and there in ports:
+                inodes[f"socket:[{fields[9]}]"] = ports[there]
+        held: dict[int, list[Download]] = {}
+        for worker in self.workers():
+            for fileno in Path(f"/proc/{worker}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    download = inodes.get(os.readlink(fileno))
+                    if download is not None:
+                        held.setdefault(worker, []).append(download)
+        return held
 
     async def end(self, timeout_seconds: float = 15.0) -> int:
         """SIGTERM, and the exit status."""

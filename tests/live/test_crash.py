@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,8 @@ from tests.fakes.origin import Origin
 from tests.live.children import Child, child
 
 MAX_AGE = ("cache-control", "max-age=600")
-ROUNDS = 3
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "3"))
+"""As a soak: ``CRASH_ROUNDS=300 ./scripts/test tests/live/test_crash.py -k moment``."""
 FILES = 6
 
 
@@ -35,6 +37,11 @@ async def test_whatever_the_moment_of_a_kill_every_byte_served_is_right(
             assert sha256(answer.body).digest() == sha256(body).digest()
         views = (await service.admin("/-/objects")).json()["objects"]
         assert all(view["complete"] for view in views)
+        assert len(views) == len(bodies)
+    blobs = [path for path in (tmp_path / "cache" / "blobs").rglob("*") if path.is_file()]
+    assert {path.name for path in blobs} == {view["entry_id"] for view in views}
+    on_disk_bytes = sum(path.stat().st_blocks * 512 for path in blobs)
+    assert sum(view["size_bytes"] for view in views) == on_disk_bytes
 
 
 async def _ask_on(service: Child, bodies: dict[str, bytes], chance: random.Random) -> None:

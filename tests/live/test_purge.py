@@ -137,3 +137,36 @@ async def test_a_purge_by_tag_takes_what_upstream_tagged(forebay: Running, origi
     assert answer.json()["objects"] == 2
     assert "hit" in (await forebay.fetch("/c")).cache_status
     assert "uri-miss" in (await forebay.fetch("/a")).cache_status
+
+
+async def test_what_is_pinned_is_told_and_stays_pinned_when_it_is_replaced(
+    forebay: Running, origin: Origin
+) -> None:
+    origin.add("/a", body=b"a", etag='"1"', headers=[MAX_AGE])
+    origin.add("/b", body=b"b", headers=[MAX_AGE])
+    for path in ("/a", "/b"):
+        await forebay.fetch(path)
+    order = {"url": origin.url("/a")}
+    assert (await forebay.admin("/-/pin", order)).json() == {"objects": 1, "pinned": True}
+    origin.add("/a", body=b"new", etag='"2"', headers=[MAX_AGE])
+    assert (await forebay.fetch("/a", "Cache-Control: no-cache")).body == b"new"
+    views = (await forebay.admin("/-/objects")).json()["objects"]
+    assert {view["name"]: view["pinned"] for view in views} == {
+        origin.url("/a"): True,
+        origin.url("/b"): False,
+    }
+    assert (await forebay.admin("/-/unpin", {"all": True})).json()["objects"] == 1
+    assert (await forebay.admin("/-/pin", {})).status == 400
+    assert (await forebay.get("/-/pin", method="POST")).status == 401
+
+
+async def test_objects_are_listed_page_by_page(forebay: Running, origin: Origin) -> None:
+    for path in ("/a", "/b", "/c"):
+        origin.add(path, body=b"x", headers=[MAX_AGE])
+        await forebay.fetch(path)
+    first = (await forebay.admin("/-/objects?limit=2")).json()
+    second = (await forebay.admin(f"/-/objects?limit=2&after={first['next']}")).json()
+    names = [view["name"] for view in (*first["objects"], *second["objects"])]
+    assert sorted(names) == [origin.url(path) for path in ("/a", "/b", "/c")]
+    assert second["next"] is None
+    assert (await forebay.admin("/-/objects?after=nonsense")).status == 400

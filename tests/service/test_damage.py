@@ -23,7 +23,7 @@ async def stored(scene: Scene, *rotten: Interval, **script: Any) -> str:
     scene.add(**script)
     await scene.get()
     await scene.settled()
-    (one,) = await scene.service.objects()
+    (one,) = (await scene.service.objects()).objects
     for interval in rotten:
         scene.store.rot(one.entry_id, interval)
     return one.entry_id
@@ -46,7 +46,7 @@ async def test_rot_anywhere_is_mended_while_it_is_read(
     told = await scene.get()
     assert (told.status, told.body, told.error) == (200, BODY, None)
     await scene.settled()
-    (mended,) = await scene.service.objects()
+    (mended,) = (await scene.service.objects()).objects
     assert (mended.entry_id, mended.complete) == (entry_id, True)
     again = await scene.get()
     assert again.body == BODY
@@ -84,7 +84,7 @@ async def test_a_sound_part_of_a_damaged_object_is_a_hit(scene: Scene) -> None:
     told = await scene.get("/f", "range: bytes=0-99")
     assert told.body == BODY[:100]
     assert "hit" in told.cache
-    assert (await scene.service.objects())[0].complete
+    assert (await scene.service.objects()).objects[0].complete
 
 
 async def test_an_object_that_has_rotted_away_is_fetched_anew(scene: Scene) -> None:

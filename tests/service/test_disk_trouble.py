@@ -48,7 +48,7 @@ async def test_an_entry_whose_bytes_are_gone_is_fetched_anew(scene: Scene) -> No
     scene.add()
     await scene.get()
     await scene.settled()
-    scene.store.damage((await scene.service.objects())[0].entry_id)
+    scene.store.damage((await scene.service.objects()).objects[0].entry_id)
     told = await scene.get()
     assert told.body == BODY
     assert "fwd=uri-miss" in told.cache
@@ -58,7 +58,7 @@ async def test_a_partial_entry_whose_bytes_are_gone_is_fetched_anew(scene: Scene
     scene.add()
     await scene.get("/f", "range: bytes=0-99")
     await scene.settled()
-    scene.store.damage((await scene.service.objects())[0].entry_id)
+    scene.store.damage((await scene.service.objects()).objects[0].entry_id)
     assert (await scene.get()).body == BODY
 
 

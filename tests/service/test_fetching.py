@@ -123,7 +123,7 @@ async def test_the_service_closes_in_mid_flight_and_keeps_what_it_has(scene: Sce
     assert isinstance((await read(reply)).error, UpstreamMisbehaved)
     with pytest.raises(UpstreamUnreachable):
         await waiting
-    [held] = await scene.service.objects()
+    [held] = (await scene.service.objects()).objects
     assert held.covered_bytes == 100_000
 
 

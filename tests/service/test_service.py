@@ -85,7 +85,7 @@ async def test_an_unsafe_request_ends_what_it_may_have_changed(
     headers = [("location", location)] if location is not None else []
     scene.add("/f", status=status, body=b"done", etag=None, headers=headers, ranges=False)
     assert (await scene.get("/f", method=method)).body == b"done"
-    names = {view.name.removeprefix(HOST) for view in await scene.service.objects()}
+    names = {view.name.removeprefix(HOST) for view in (await scene.service.objects()).objects}
     assert names == left
 
 
@@ -107,7 +107,7 @@ async def test_objects_are_listed_with_what_people_ask_about(scene: Scene) -> No
     scene.now += 5
     first = await scene.open("/arriving")
     await read_some(first, 1000)
-    arriving, old = await scene.service.objects()
+    arriving, old = (await scene.service.objects()).objects
     assert (arriving.name, arriving.complete, arriving.covered_bytes) == (
         HOST + "/arriving",
         False,
@@ -115,8 +115,13 @@ async def test_objects_are_listed_with_what_people_ask_about(scene: Scene) -> No
     )
     assert (arriving.fresh, old.fresh) == (True, False)
     assert (old.age_seconds, old.etag, old.length_bytes) == (5, '"one"', len(BODY))
-    assert [o.name for o in await scene.service.objects(prefix=HOST + "/o")] == [HOST + "/old"]
-    assert len(await scene.service.objects(limit=1)) == 1
+    page = await scene.service.objects(prefix=HOST + "/o")
+    assert ([o.name for o in page.objects], page.next) == ([HOST + "/old"], None)
+    newest = await scene.service.objects(limit=1)
+    oldest = await scene.service.objects(limit=1, after=newest.next)
+    assert (*newest.objects, *oldest.objects) == (arriving, old)
+    with pytest.raises(InvalidTarget, match="after"):
+        await scene.service.objects(after="no place")
     [running] = scene.service.transfers()
     assert (running.name, running.covered_bytes) == (HOST + "/arriving", 1000)
     resource.go_on.set()
@@ -132,7 +137,7 @@ async def test_freshness_in_a_listing_is_by_the_mounts_own_patterns(way: str) ->
     await scene.get_at(way)
     await scene.settled()
     assert "hit" in (await scene.get_at(way)).cache
-    assert (await scene.service.objects())[0].fresh
+    assert (await scene.service.objects()).objects[0].fresh
     await scene.close()
 
 
@@ -141,7 +146,7 @@ async def test_objects_of_a_mount_that_is_no_more_are_listed_as_stale(scene: Sce
     await scene.get()
     await scene.settled()
     scene.service._mount_of.clear()
-    assert not (await scene.service.objects())[0].fresh
+    assert not (await scene.service.objects()).objects[0].fresh
 
 
 async def test_replies_are_counted_by_outcome(scene: Scene) -> None:

@@ -162,7 +162,7 @@ async def test_what_a_request_with_no_store_brings_is_never_kept(scene: Scene) -
     assert whole.body == BODY
     assert "fwd=request" in whole.cache
     await scene.settled()
-    assert (await scene.service.objects())[0].covered_bytes == 100
+    assert (await scene.service.objects()).objects[0].covered_bytes == 100
 
 
 async def test_a_request_that_comes_back_is_a_loop(scene: Scene) -> None:

@@ -20,7 +20,8 @@ import pytest
 from forebay.errors import EntryDamaged, StoreError, StoreFull
 from forebay.model import Entry, Interval
 from forebay.ports import Selection
-from forebay.store.disk import VARIANTS_PER_KEY, DiskStore
+from forebay.store.disk import DiskStore
+from forebay.store.drafting import VARIANTS_PER_KEY
 from tests.store.support import (
     BLOCK,
     blob_files,
@@ -599,4 +600,31 @@ async def test_no_descriptor_and_no_task_is_left_after_close(
         os.close(store.open_reader(entry))
         store.touch(entry)
         assert [one.entry.key async for one in store.list()] == ["aa", "left open"]
+    await store.close()
+
+
+async def test_what_was_used_last_is_listed_first_page_by_page(tmp_path: Path) -> None:
+    now = 1000.0
+    store = DiskStore(tmp_path, max_size_bytes=None, min_free_bytes=0, clock=lambda: now)
+    await store.open()
+    for number in range(7):
+        now += 1
+        name = f"https://a.example/{number % 2}/{number}"
+        await put(store, b"x", replace(new_entry(f"k{number}", length=1), name=name))
+    now += 1
+    (second,) = await store.find("k2")
+    store.touch(second)
+    names, after = [], None
+    while page := await store.latest(prefix="", after=after, limit=3):
+        names += [one.entry.name[-1] for one in page]
+        after = page[-1].place
+    assert names == ["2", "6", "5", "4", "3", "1", "0"]
+    odd = await store.latest(prefix="https://a.example/1/", after=None, limit=2)
+    rest = await store.latest(prefix="https://a.example/1/", after=odd[-1].place, limit=2)
+    assert [one.entry.name[-1] for one in (*odd, *rest)] == ["5", "3", "1"]
+    assert await store.pin(Selection(prefix="https://a.example/1/")) == 3
+    assert sum(one.pinned for one in await store.latest(prefix="", after=None, limit=9)) == 3
+    for nonsense in ("", "1", "x/y", "1.0/"):
+        with pytest.raises(ValueError, match=r".*"):
+            await store.latest(prefix="", after=nonsense, limit=1)
     await store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from forebay.errors import StoreError
 from forebay.model import Entry
-from forebay.ports import Selection
+from forebay.ports import Following, Selection
 from forebay.store.disk import DiskStore
 from tests.store.processes import WorkerFailed, worker
 from tests.store.support import (
@@ -29,6 +29,13 @@ from tests.store.worker import CHURN_KEYS, churn_body
 
 def open_store(directory: Path, *, shared: bool = False, limit: int | None = None) -> DiskStore:
     return DiskStore(directory, max_size_bytes=limit, min_free_bytes=0, shared=shared)
+
+
+async def followed(store: DiskStore, entry: Entry) -> Following:
+    assert store.neighbours is not None
+    following = await store.neighbours.follow(entry)
+    assert following is not None
+    return following
 
 
 # Sharing
@@ -110,10 +117,9 @@ async def test_what_another_worker_has_just_written_is_followed(tmp_path: Path) 
     async with worker(tmp_path, shared=True) as other:
         await other.ask("begin", "aa", 1000, 0)
         (partial,) = await store.find("aa")
-        assert await store.follow(partial) is None, "nothing is there yet"
+        following = await followed(store, partial)
+        assert following.coverage() == (), "nothing is there yet"
         await other.ask("write", 0, 100)
-        following = await store.follow(partial)
-        assert following is not None
         reader = store.open_reader(partial)
         assert following.coverage() == ((0, 100),)
         await other.ask("write", 500, 200)
@@ -125,7 +131,9 @@ async def test_what_another_worker_has_just_written_is_followed(tmp_path: Path) 
         assert not following.is_being_written()
         (found,) = await store.find("aa")
         assert found.complete
-        assert await store.follow(found) is None
+        assert store.neighbours is not None
+        assert await store.neighbours.follow(found) is None
+        assert (following.coverage(), following.proven_length_bytes()) == (((0, 1000),), 1000)
         following.close()
     assert list((tmp_path / "progress").iterdir()) == []
     await store.close()
@@ -138,30 +146,62 @@ async def test_a_writer_that_died_is_noticed_and_taken_over(tmp_path: Path) -> N
         await other.ask("begin", "aa", 1000, 300)
         await other.ask("write", 300, 400)
         (partial,) = await store.find("aa")
-        following = await store.follow(partial)
-        assert following is not None
+        following = await followed(store, partial)
         assert following.coverage() == ((0, 700),)
         await other.kill()
     assert not following.is_being_written()
     following.close()
     draft = await store.resume(partial)
-    assert draft.entry.coverage == ((0, 300),), "what was not synced counts for nothing"
-    await draft.write(300, [pattern(1000)[300:]])
+    assert draft.entry.coverage == ((0, 700),), "no power was cut: what was written is there"
+    assert (await store.find("aa"))[0].coverage == ((0, 700),)
+    await draft.write(700, [pattern(1000)[700:]])
     assert await draft.commit(completed(draft.entry, 1000))
     await draft.close()
-    assert await store.follow(draft.entry) is None
+    assert store.neighbours is not None
+    assert await store.neighbours.follow(draft.entry) is None
     await store.close()
 
 
-async def test_notes_of_the_dead_are_swept(tmp_path: Path) -> None:
+async def test_notes_of_the_dead_stay_while_there_is_something_to_take_over(
+    tmp_path: Path,
+) -> None:
+    async with worker(tmp_path, shared=True) as other:
+        await other.ask("begin", "aa", 1000, 0)
+        await other.ask("write", 0, 300)
+        await other.ask("begin", "bb", 1000, 300)
+        await other.kill()
+    (tmp_path / "progress" / "nobody").touch()
+    store = open_store(tmp_path, shared=True)
+    await store.open()
+    assert (await store.swept()).dropped_rows == 0
+    assert len(list((tmp_path / "progress").iterdir())) == 2
+    draft = await store.resume((await store.find("aa"))[0])
+    assert draft.entry.coverage == ((0, 300),)
+    await draft.close()
+    await store.close()
+    alone = open_store(tmp_path)
+    await alone.open()
+    await alone.swept()
+    assert list((tmp_path / "progress").iterdir()) == []
+    assert len(await alone.find("aa")) == 1
+    await alone.close()
+
+
+async def test_a_note_of_the_dead_never_claims_damaged_bytes_again(tmp_path: Path) -> None:
     async with worker(tmp_path, shared=True) as other:
         await other.ask("begin", "aa", 1000, 300)
+        await other.ask("write", 300, 100)
         await other.kill()
-    assert len(list((tmp_path / "progress").iterdir())) == 1
+    (blob,) = blob_files(tmp_path)
+    path = next((tmp_path / "blobs").rglob(blob))
+    path.write_bytes(b"rotten" + path.read_bytes()[6:])
     store = open_store(tmp_path, shared=True)
     await store.open()
     await store.swept()
-    assert list((tmp_path / "progress").iterdir()) == []
+    (partial,) = await store.find("aa")
+    with pytest.raises(StoreError):
+        await store.resume(partial)
+    assert await store.find("aa") == ()
     await store.close()
 
 

@@ -211,6 +211,7 @@ class _NotingDraft:
         self.checkpoint = draft.checkpoint
         self.commit = draft.commit
         self.close = draft.close
+        self.wished_elsewhere = draft.wished_elsewhere
 
     @property
     def entry(self) -> Entry:

@@ -57,6 +57,9 @@ class Tape:
     async def checkpoint(self, coverage: object) -> bool:
         raise NotImplementedError
 
+    def wished_elsewhere(self) -> tuple[Interval, ...]:
+        return ()
+
     async def commit(self, entry: Entry) -> bool:
         raise NotImplementedError
 

@@ -327,7 +327,7 @@ async def test_listings_have_the_names_of_the_views(
     service.objects_now = [view, dataclasses.replace(view, name="https://other.test/")]
     service.transfers_now = [transfer]
     listed = (await client.get("/-/objects?prefix=https://h.&limit=5", headers=AUTH)).json()
-    assert listed == {"objects": [dataclasses.asdict(view)]}
+    assert listed == {"objects": [dataclasses.asdict(view)], "next": None}
     running = (await client.get("/-/transfers", headers=AUTH)).json()
     assert running["transfers"] == [json.loads(json.dumps(dataclasses.asdict(transfer)))]
     stats = (await client.get("/-/stats", headers=AUTH)).json()
@@ -339,6 +339,8 @@ async def test_the_openapi_document_names_the_token(client: httpx.AsyncClient) -
     document = (await client.get("/-/openapi.json", headers=AUTH)).json()
     assert set(document["paths"]) == {
         "/-/purge",
+        "/-/pin",
+        "/-/unpin",
         "/-/objects",
         "/-/stats",
         "/-/transfers",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import forebay
-from forebay.cli import config, doctor, env, fsck, get, purge, serve
+from forebay.cli import config, doctor, env, fsck, get, pin, purge, serve
 
 app = typer.Typer(
     name="forebay",
@@ -37,6 +37,7 @@ def _forebay(
 app.command("serve")(serve.serve)
 app.command("get")(get.get)
 app.command("purge")(purge.purge)
+app.command("pin")(pin.pin)
 app.command("fsck")(fsck.fsck)
 app.command("env")(env.env)
 app.command("doctor")(doctor.doctor)

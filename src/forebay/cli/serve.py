@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import socket
 from types import FrameType
@@ -40,7 +41,8 @@ def serve(
     with listening_socket(settings.server.host, settings.server.port, settings.server.backlog) as (
         listener
     ):
-        from forebay.cli import server  # noqa: PLC0415 - slow, and no other command needs it
+        from forebay.app import RUN_VARIABLE  # noqa: PLC0415 - slow, as is the next
+        from forebay.cli import server  # noqa: PLC0415 - and no other command needs it
 
         raise_descriptor_limit()
         # Port 0 has become a real one, which the service must know so as never to fetch from it.
@@ -54,6 +56,7 @@ def serve(
                 server.run_here(settings, listener)
             else:
                 _hand_down(settings, overrides)
+                os.environ[RUN_VARIABLE] = secrets.token_hex(8)
                 server.run_workers(settings, listener)
         except KeyboardInterrupt:
             pass  # uvicorn has stopped gracefully and raises the signal again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,7 +15,10 @@ from uvicorn.supervisors import Multiprocess
 from forebay.app import create_app, door_limits
 from forebay.cli.banner import banner
 from forebay.cli.common import fail
+from forebay.errors import StoreError
 from forebay.settings import Settings
+from forebay.store.layout import Layout
+from forebay.store.lock import DirectoryLock
 from forebay.web.protocol import protocol_with
 
 WORKER_APPLICATION = "forebay.app:app"
@@ -98,14 +102,32 @@ def run_here(settings: Settings, listener: socket.socket) -> None:
 
 
 def run_workers(settings: Settings, listener: socket.socket) -> None:
-    """Serve in worker processes, which read the settings from the environment."""
+    """Serve in worker processes, which read the settings from the environment.
+
+    The directory is taken here as well, so that it is refused before anything else is said, and
+    stays taken while workers come and go.
+    """
+    lock = _take_directory(settings.cache.dir)
     config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
     supervisor = Multiprocess(config, sockets=[listener])
     _say(banner(settings))
     supervisor.run()
+    lock.release()
     _say("Stopped.")
     if any(process.exitcode not in {0, -signal.SIGTERM} for process in supervisor.processes):
         raise typer.Exit(1)
+
+
+def _take_directory(directory: Path) -> DirectoryLock:
+    lock = DirectoryLock(Layout(directory).lock)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(shared=True)
+    except StoreError as error:
+        fail(error.detail)
+    except OSError as error:
+        fail(f"The cache directory {directory} cannot be used ({error}).")
+    return lock
 
 
 def _say(text: str) -> None:

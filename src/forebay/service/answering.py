@@ -27,8 +27,11 @@ from forebay.service.continuing import ContinuingBody
 from forebay.service.fetching import Fetcher
 from forebay.service.landings import Filling, Live, Order, flight_key, request_to_keep
 from forebay.service.passing import Passage
+from forebay.streaming.follower import Arriving, Follower
 from forebay.streaming.reader import StoredReader
-from forebay.streaming.transfer import Transfer
+
+REST_ROUNDS = 4
+"""How often the rest of an entry is looked for in the store before it is fetched past it."""
 
 
 class Answers:
@@ -86,7 +89,7 @@ class Answers:
         return next((found for found in stored if found.entry_id == entry.entry_id), None)
 
     async def from_transfer(
-        self, request: Request, target: Target, transfer: Transfer, status: CacheStatus
+        self, request: Request, target: Target, transfer: Arriving, status: CacheStatus
     ) -> Reply | None:
         """A slice of what is being fetched for this request, or was a moment ago."""
         if transfer.is_over:
@@ -110,7 +113,7 @@ class Answers:
         self,
         request: Request,
         target: Target,
-        transfer: Transfer,
+        transfer: Arriving,
         shaped: replies.Plain | replies.Bytes,
         entry: Entry,
         status: CacheStatus,
@@ -118,6 +121,9 @@ class Answers:
         age_seconds: float | None,
     ) -> Reply | None:
         async def fetch_rest(wanted: Interval) -> Body:
+            if isinstance(transfer, Follower):
+                # Not the disk has failed, but the process that fetched.
+                return await self._rest(request, target, transfer.snapshot(), wanted)
             return await self._passage.rest(request, target, transfer.snapshot(), wanted)
 
         def open_part(interval: Interval | None) -> Body:
@@ -173,25 +179,33 @@ class Answers:
         return True
 
     async def _rest(self, request: Request, target: Target, entry: Entry, wanted: Interval) -> Body:
-        """These bytes of an entry in which damage was found while it was read.
+        """These bytes of an entry in which damage was found while it was read, or whose fetching
+        another process has given up.
 
         Kept where they can be: the entry is partial now, and is continued as any other. Raises
         ``ForebayError`` where they cannot be had.
         """
         validator = joining_validator(entry.head, target.mount.transfer.identity)
-        for left in await self._store.find(target.key):
-            if left.entry_id != entry.entry_id or validator is None:
-                continue
+        for _ in range(REST_ROUNDS if validator is not None else 0):
+            left = await self._as_settled(entry)
+            if left is None or validator is None:
+                break
+            transfer = await self._fetcher.arriving(left, target)
+            if transfer is not None:
+                left = transfer.snapshot()
             # If-Range, because what upstream has by now may be another representation.
             part = Fields([("range", format_range(wanted)), ("if-range", validator)])
             asked = replace(request_to_keep(request, target), fields=part)
             status = CacheStatus(CacheOutcome.PARTIAL)
             reply = await self.from_entry(asked, target, left, status, self._clock())
-            if reply is None or reply.body is None:
+            if reply is None:
+                continue  # it has moved: somebody else may be fetching it by now
+            if reply.body is None:
                 break
             if (reply.status, reply.length_bytes) == (206, wanted.length_bytes):
                 return reply.body
             await reply.body.aclose()
+            break
         return await self._passage.rest(request, target, entry, wanted)
 
     async def _past_the_disk(self, request: Request, target: Target, trouble: StoreError) -> Reply:
@@ -247,7 +261,7 @@ def _covered(entry: Entry, needed: tuple[Interval, ...]) -> bool:
 
 
 def _has_arrived(
-    transfer: Transfer, shaped: replies.Plain | replies.Bytes, wanted: tuple[Interval, ...]
+    transfer: Arriving, shaped: replies.Plain | replies.Bytes, wanted: tuple[Interval, ...]
 ) -> bool:
     if isinstance(shaped, replies.Plain):
         return True

@@ -1,4 +1,5 @@
-"""A reader whose disk failed in mid-body goes on from upstream, if the bytes can be proved.
+"""A reader whose disk failed in mid-body goes on from upstream, if the bytes can be proved; so
+does one whose transfer was another process's, and that has died.
 
 What the disk cannot hold, a client may still be given: from the reader's position on, over a
 connection of its own, under If-Range and with proof of identity (``rules.proof``). Where that
@@ -12,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from forebay.errors import ForebayError, StoreError, UpstreamError, UpstreamMisbehaved
 from forebay.model import Interval, Window
 from forebay.ports import Body
+from forebay.streaming.follower import Arriving
 from forebay.streaming.reader import TransferReader
-from forebay.streaming.transfer import Transfer
 
 FetchRest = Callable[[Interval], Awaitable[Body]]
 """Opens a body of exactly these bytes, or fewer of them if the upstream ends it early. Raises
@@ -21,10 +22,10 @@ FetchRest = Callable[[Interval], Awaitable[Body]]
 
 
 class ContinuingBody:
-    """A ``TransferReader``, and what takes its place when the disk fails."""
+    """A ``TransferReader``, and what takes its place when the disk or its writer fails."""
 
     def __init__(
-        self, transfer: Transfer, interval: Interval | None, fetch_rest: FetchRest
+        self, transfer: Arriving, interval: Interval | None, fetch_rest: FetchRest
     ) -> None:
         """Raises ``StoreError`` where not even the reader can be opened."""
         self._transfer = transfer
@@ -58,9 +59,9 @@ class ContinuingBody:
         except ForebayError:
             raise trouble from None
 
-    async def _next_live_piece(self) -> bytes | None:
-        """The next bytes from upstream. A connection that breaks is replaced for as long as each
-        has brought something."""
+    async def _next_live_piece(self) -> Window | bytes | None:
+        """The next bytes of the rest. One that breaks is replaced for as long as each has
+        brought something."""
         has_brought = True
         while self._left.length_bytes:
             piece: Window | bytes | None = None
@@ -69,9 +70,9 @@ class ContinuingBody:
             except UpstreamError:
                 if not has_brought:
                     raise
-            if isinstance(piece, bytes):
-                piece = piece[: self._left.length_bytes]
-                self._left = Interval(self._left.start + len(piece), self._left.stop)
+            if piece is not None:
+                piece, length = _cut(piece, self._left.length_bytes)
+                self._left = Interval(self._left.start + length, self._left.stop)
                 return piece
             if not has_brought:
                 raise UpstreamMisbehaved("The upstream ended the body before its end.")
@@ -83,3 +84,12 @@ class ContinuingBody:
         if self._rest is not None:
             await self._rest.aclose()
         self._rest = await self._fetch_rest(self._left)
+
+
+def _cut(piece: Window | bytes, most_bytes: int) -> tuple[Window | bytes, int]:
+    """The piece, no longer than that, and its length."""
+    if isinstance(piece, Window):
+        piece = piece._replace(stop=min(piece.stop, piece.start + most_bytes))
+        return piece, piece.stop - piece.start
+    piece = piece[:most_bytes]
+    return piece, len(piece)

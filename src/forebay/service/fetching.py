@@ -19,14 +19,16 @@ from dataclasses import dataclass
 
 from forebay.errors import ObjectOutgrown, UpstreamChanged, UpstreamError, UpstreamUnreachable
 from forebay.model import Entry, Target
-from forebay.ports import Selection, Store, UpstreamResponse
+from forebay.ports import Neighbours, Selection, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.service.judging import Judge
-from forebay.service.landings import Filling, Landing, Live, Order, source_of
+from forebay.service.landings import Filling, Landing, Live, Order, Vanished, source_of
+from forebay.service.neighbourhood import Neighbourhood
 from forebay.service.remembering import Remembered
 from forebay.service.summing import Summing
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.flight import Flight, Flights
+from forebay.streaming.follower import Arriving
 from forebay.streaming.segment import Source
 from forebay.streaming.transfer import Transfer
 
@@ -46,21 +48,26 @@ class Fetched:
 class Fetcher:
     """All flights and transfers of one service."""
 
-    def __init__(self, store: Store, around: Surroundings) -> None:
+    def __init__(
+        self, store: Store, around: Surroundings, neighbours: Neighbours | None = None
+    ) -> None:
         self._around = around
         self._flights: Flights[Landing] = Flights()
         self._targets: dict[str, Target] = {}
         self._fetched = Fetched()
-        self.transfers: dict[str, Transfer] = {}
-        """Running transfers by ``entry_id``."""
+        self.transfers: dict[str, Arriving] = {}
+        """What is arriving, here or by another process's work, by ``entry_id``."""
         self.outgrown = Remembered(around.wall_clock, OUTGROWN_SECONDS)
         """Keys of what grew larger on its way than its mount keeps."""
         self.judge = Judge(store, around, self.transfers)
         self.summing = Summing(store, lambda: bool(self.transfers), around.clock)
+        self._hood = (
+            None if neighbours is None else Neighbourhood(neighbours, store, around, self.transfers)
+        )
 
     def join(self, key: str, order: Order) -> tuple[Flight[Landing], bool]:
         """The flight under this key, and whether this order started it."""
-        flight, leads = self._flights.join(key, lambda flight: self._fly(flight, order))
+        flight, leads = self._flights.join(key, lambda flight: self._begin(flight, order, key))
         if leads:
             self._note_target(flight, key, order.target)
         return flight, leads
@@ -81,9 +88,25 @@ class Fetcher:
             raise ValueError("what is to be kept must be found by a purge: join it under a key")
         return self._flights.launch(lambda flight: self._fly(flight, order))
 
-    def forget_flights(self, selection: Selection) -> None:
-        """Before a purge: who comes now asks anew, and nothing that is under way is kept."""
+    async def forget_flights(self, selection: Selection) -> None:
+        """Before a purge: who comes now asks anew, and nothing that is under way is kept.
+
+        Raises ``StoreError`` where other processes cannot be told.
+        """
         self._flights.forget(lambda key: _may_bring(self._targets.get(key), selection))
+        if self._hood is not None:
+            await self._hood.tell_purge(selection)
+
+    async def arriving(self, entry: Entry, target: Target) -> Arriving | None:
+        """What is bringing this entry now, None where nothing does."""
+        found = self.transfers.get(entry.entry_id)
+        if found is None and self._hood is not None and not entry.complete:
+            found = await self._hood.follow(entry, target)
+        return found
+
+    def count_transfers(self) -> int:
+        """How many transfers run in this process."""
+        return sum(isinstance(one, Transfer) for one in self.transfers.values())
 
     def fetched_bytes_so_far(self) -> int:
         """Body bytes from upstream since start, those of running transfers included."""
@@ -93,6 +116,8 @@ class Fetcher:
     async def close(self) -> None:
         """Stop every flight; what is covered stays as partial entries."""
         await self._flights.close()
+        if self._hood is not None:
+            await self._hood.close()
         await self.summing.close()
 
     def note_whole(self, entry: Entry) -> None:
@@ -100,7 +125,21 @@ class Fetcher:
         if self._around.tells_digests:
             self.summing.note(entry)
 
-    async def _fly(self, flight: Flight[Landing], order: Order) -> None:
+    async def _begin(self, flight: Flight[Landing], order: Order, key: str) -> None:
+        """Ask when it is this process's turn; else what is stored is to be looked at again."""
+        moment = None
+        if self._hood is not None:
+            moment = await self._hood.moment()
+            turn = await self._hood.turn(key, order)
+            if turn is None:
+                flight.land(Vanished())
+                return
+            flight.on_landing(turn.give_up)
+        await self._fly(flight, order, moment)
+
+    async def _fly(
+        self, flight: Flight[Landing], order: Order, moment: object | None = None
+    ) -> None:
         transfer: Transfer | None = None
         try:
             request_time = self._around.wall_clock()
@@ -109,6 +148,7 @@ class Fetcher:
                 landing = await self.judge.judge(order, response, times)
                 match landing:
                     case Filling(transfer):
+                        await self._heed_purges(flight, order, moment)
                         await self._fill(flight, landing, response, source)
                     case Live():
                         await self._pass_on(flight, order, landing, response)
@@ -119,6 +159,14 @@ class Fetcher:
         finally:
             if transfer is not None:
                 await self._retire(transfer)
+
+    async def _heed_purges(
+        self, flight: Flight[Landing], order: Order, moment: object | None
+    ) -> None:
+        """Purges by other processes since it was asked count as those by this one."""
+        if self._hood is not None:
+            purged = await self._hood.purged_since(moment)
+            flight.forgotten |= any(_may_bring(order.target, one) for one in purged)
 
     async def _fill(
         self,

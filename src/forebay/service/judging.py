@@ -18,7 +18,7 @@ from forebay.errors import (
     UpstreamChanged,
     UpstreamMisbehaved,
 )
-from forebay.model import Entry, Head, Identity, Interval
+from forebay.model import Entry, Head, Identity, Interval, Target
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.rules.digest_fields import digests_of
@@ -48,6 +48,7 @@ from forebay.service.landings import (
 )
 from forebay.service.sidecars import Sidecars
 from forebay.streaming.crew import Subject, Surroundings
+from forebay.streaming.follower import Arriving
 from forebay.streaming.proving import LookUp
 from forebay.streaming.relay import Relay
 from forebay.streaming.transfer import Transfer
@@ -64,7 +65,7 @@ class Judge:
     """Judges answers; begins and resumes what they fill. ``transfers`` are those that run."""
 
     def __init__(
-        self, store: Store, around: Surroundings, transfers: Mapping[str, Transfer]
+        self, store: Store, around: Surroundings, transfers: Mapping[str, Arriving]
     ) -> None:
         self._store = store
         self._around = around
@@ -225,7 +226,7 @@ class Judge:
         look_up: LookUp | None = None
         if self.sidecars is not None and entry.head.status == 200:
             look_up = self.sidecars.look_up_for(order.request, target)
-        expected = _expected_digests(order, entry.head)
+        expected = expected_digests(target, entry.head)
         try:
             transfer = Transfer(
                 draft, subject, self._around, expected_digests=expected, look_up=look_up
@@ -310,9 +311,9 @@ async def _nobodys(response: UpstreamResponse, why: str) -> Live:
     return Live(relay, why)
 
 
-def _expected_digests(order: Order, head: Head) -> tuple[tuple[str, str], ...]:
+def expected_digests(target: Target, head: Head) -> tuple[tuple[str, str], ...]:
     """What the whole must come to, by the client's word and by upstream's own (RFC 9530 §3)."""
-    return tuple(sorted({**dict(digests_of(head)), **dict(order.target.expected_digests)}.items()))
+    return tuple(sorted({**dict(digests_of(head)), **dict(target.expected_digests)}.items()))
 
 
 def _expected_bytes(order: Order, head: Head, identity: Identity) -> int | None:

@@ -71,6 +71,9 @@ class Order:
     keep: bool = True
     behind: bool = False
     abandoned: bool = False
+    seen: frozenset[tuple[str, bool]] = frozenset()
+    """The entries that were there when it was decided to ask, and whether complete; any other is
+    news."""
     body: AsyncIterator[bytes] | None = None
     body_length_bytes: int | None = None
 

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from forebay import __version__
-from forebay.errors import ForebayError, LoopDetected
+from forebay.errors import ForebayError, InvalidTarget, LoopDetected
 from forebay.model import Entry, Head, Mount, Request, Target
-from forebay.ports import Removed, Reply, Scrubbed, Selection, Store, StoredObject
+from forebay.ports import (
+    Neighbours,
+    Removed,
+    Reply,
+    Report,
+    Scrubbed,
+    Selection,
+    Store,
+    StoredObject,
+)
 from forebay.presets import resolving
 from forebay.rules import coverage as cov
 from forebay.rules import urls
 from forebay.rules.heads import went_through
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.rules.validation import SAFE_METHODS, invalidated_urls
+from forebay.service.adding import (
+    Adding,
+    added,
+    counts_of,
+    door_counts,
+    now_of,
+    scrub_of,
+    transfers_of,
+)
 from forebay.service.counting import Counts
 from forebay.service.fetching import Fetcher
 from forebay.service.lane import Lane, PeekableStore
@@ -25,7 +43,9 @@ from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
 from forebay.views import (
     MirrorView,
+    ObjectPage,
     ObjectView,
+    PinResult,
     PurgeResult,
     Statistics,
     TransferView,
@@ -39,7 +59,8 @@ class Service:
 
     ``pseudonym`` is our name in Via, by which a request that comes back is known;
     ``mirror_views`` gives what is remembered of mirrors; ``stale_patience_seconds`` bounds the
-    wait of a client that may have a stale answer.
+    wait of a client that may have a stale answer; ``neighbours`` are the other processes of
+    this service, where there are any.
     """
 
     lane: Lane | None = None
@@ -55,6 +76,7 @@ class Service:
         pseudonym: str,
         mirror_views: Callable[[], tuple[MirrorView, ...]] = lambda: (),
         stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._store = store
         self._around = around
@@ -63,7 +85,7 @@ class Service:
         self._pseudonym = pseudonym
         self._mirror_views = mirror_views
         self._targets = Targets(self._mounts)
-        self._fetcher = Fetcher(store, around)
+        self._fetcher = Fetcher(store, around, neighbours)
         self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
         self._fetcher.judge.sidecars = Sidecars(self._story.tell, around.wall_clock)
         if isinstance(store, PeekableStore):
@@ -72,12 +94,22 @@ class Service:
         self._rewriting = Rewriting(self._story)
         self._counts = Counts()
         self._started = around.clock()
+        self._adding = None if neighbours is None else Adding(neighbours, self._report)
+        self.door_counts: Callable[[], Mapping[str, int]] = dict
+        """What the door counts itself, for the other processes to add to theirs."""
+
+    async def open(self) -> None:
+        """Begin to tell the other processes, where there are any, what is counted here."""
+        if self._adding is not None:
+            self._adding.start()
 
     async def close(self) -> None:
         """Stop every transfer; what is covered stays."""
         if self.lane is not None:
             self.lane.close()
         await self._fetcher.close()
+        if self._adding is not None:
+            await self._adding.close()
 
     # Requests.
 
@@ -139,17 +171,34 @@ class Service:
     async def purge(self, selection: Selection, *, dry_run: bool = False) -> PurgeResult:
         """Remove what is selected; running transfers of it serve their readers to the end."""
         if not dry_run:
-            self._fetcher.forget_flights(selection)
+            await self._fetcher.forget_flights(selection)
         removed: Removed = await self._store.remove(selection, dry_run=dry_run)
         return PurgeResult(removed.objects, removed.size_bytes, dry_run)
 
-    def begin_scrub(self) -> Scrubbed:
-        """Let the store verify everything, behind the caller's back."""
+    async def pin(self, selection: Selection, *, pinned: bool = True) -> PinResult:
+        """Let what is selected never be evicted, or let it be again."""
+        return PinResult(await self._store.pin(selection, pinned=pinned), pinned)
+
+    async def pin_url(self, url: str, *, pinned: bool = True) -> PinResult:
+        """The same for the object with this upstream URL, under whichever mounts it is stored."""
+        objects = 0
+        for key in self.keys_of(url):
+            objects += (await self.pin(Selection(key=key), pinned=pinned)).objects
+        return PinResult(objects, pinned)
+
+    async def begin_scrub(self) -> Scrubbed:
+        """Let the store verify everything, behind the caller's back, unless it is at that."""
+        elsewhere = scrub_of(await self._others())
+        if elsewhere is not None and elsewhere.running:
+            return elsewhere
         return self._store.begin_scrub()
 
-    def scrubbed(self) -> Scrubbed | None:
-        """How far the last scrub has come."""
-        return self._store.scrubbed
+    async def scrubbed(self) -> Scrubbed | None:
+        """How far the last scrub has come, in whichever process it runs."""
+        own, elsewhere = self._store.scrubbed, scrub_of(await self._others())
+        if own is None or (elsewhere is not None and elsewhere.running and not own.running):
+            return elsewhere
+        return own
 
     def keys_of(self, url: str) -> tuple[str, ...]:
         """The cache keys of an absolute URL: as URL in path, and under each mount that has it.
@@ -174,12 +223,21 @@ class Service:
 
     # What there is.
 
-    async def objects(self, *, prefix: str = "", limit: int = 1000) -> list[ObjectView]:
-        """Stored objects whose name begins with ``prefix``, most recently used first."""
+    async def objects(
+        self, *, prefix: str = "", limit: int = 1000, after: str | None = None
+    ) -> ObjectPage:
+        """Stored objects whose name begins with ``prefix``, most recently used first.
+
+        ``after`` is the ``next`` of an earlier page; what is used meanwhile comes before it.
+        Raises ``InvalidTarget`` where it is none.
+        """
         now = self._around.wall_clock()
-        stored = [self._object_view(one, now) async for one in self._store.list(prefix=prefix)]
-        stored.sort(key=lambda view: view.last_used_time, reverse=True)
-        return stored[:limit]
+        try:
+            found = await self._store.latest(prefix=prefix, after=after, limit=limit)
+        except ValueError:
+            raise InvalidTarget("after is to be the next of an earlier answer.") from None
+        views = tuple(self._object_view(one, now) for one in found)
+        return ObjectPage(views, found[-1].place if len(found) >= limit else None)
 
     def _object_view(self, stored: StoredObject, now: float) -> ObjectView:
         entry = self._as_it_is_now(stored.entry)
@@ -205,6 +263,7 @@ class Service:
             hits=stored.hits,
             content_type=entry.head.fields.get("content-type"),
             etag=entry.head.fields.get("etag"),
+            pinned=stored.pinned,
         )
 
     def _as_it_is_now(self, entry: Entry) -> Entry:
@@ -212,11 +271,30 @@ class Service:
         return entry if transfer is None else transfer.snapshot()
 
     def transfers(self) -> list[TransferView]:
-        """Every transfer that is running now."""
+        """What is arriving in this process now."""
         return [transfer.view() for transfer in self._fetcher.transfers.values()]
+
+    async def all_transfers(self) -> list[TransferView]:
+        """Every transfer that is running now, in whichever process."""
+        return [*self.transfers(), *transfers_of(await self._others())]
 
     async def statistics(self) -> Statistics:
         """Totals since start and the state of the store."""
+        return added(await self._own_statistics(), await self._others())
+
+    async def door_counts_elsewhere(self) -> Mapping[str, int]:
+        """What the doors of the other processes have counted."""
+        return door_counts(await self._others())
+
+    async def _others(self) -> list[Report]:
+        return [] if self._adding is None else await self._adding.others()
+
+    async def _report(self) -> Report:
+        own, door = await self._own_statistics(), self.door_counts()
+        now = now_of(own, self.transfers(), self._store.scrubbed)
+        return Report(counts_of(own, door), now)
+
+    async def _own_statistics(self) -> Statistics:
         usage = await self._store.usage()
         served = self._counts.served_bytes
         fetched = self._fetcher.fetched_bytes_so_far()
@@ -234,8 +312,11 @@ class Service:
             evicted_objects=usage.evicted_objects,
             healthy=usage.healthy,
             trouble=usage.trouble,
-            running_transfers=len(self._fetcher.transfers),
+            running_transfers=self._fetcher.count_transfers(),
             mirrors=self._mirror_views(),
+            evicted_bytes=usage.evicted_bytes,
+            verified_bytes=usage.verified_bytes,
+            damaged_blocks=usage.damaged_blocks,
         )
 
 

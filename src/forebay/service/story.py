@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar, assert_never
+from typing import NamedTuple, TypeVar, assert_never
 from urllib.parse import urlsplit
 
 from forebay.errors import NotStored, Overloaded, UpstreamError, UpstreamTimeout
@@ -53,6 +53,17 @@ SLOW_SECONDS = 15.0
 T = TypeVar("T")
 
 
+class Found(NamedTuple):
+    """What a look at the store gave: the selected entry, and everything under its key.
+
+    ``others`` is true where there are variants, and none of them is selected.
+    """
+
+    entry: Entry | None
+    stored: tuple[Entry, ...]
+    others: bool = False
+
+
 class Story:
     """Answers GET and HEAD from the store and through it, and lets the rest pass."""
 
@@ -82,9 +93,14 @@ class Story:
         """The reply to this request for this target. Raises ``ForebayError``."""
         for _ in range(MAX_ROUNDS):
             now = self._clock()
-            entry, others = await self._look_up(request, target)
+            found = await self._look_up(request, target)
             decision = freshness.decide(
-                request, entry, now, target.mount.policy, target.path, has_other_variants=others
+                request,
+                found.entry,
+                now,
+                target.mount.policy,
+                target.path,
+                has_other_variants=found.others,
             )
             match decision:
                 case freshness.Reuse():
@@ -92,7 +108,7 @@ class Story:
                 case freshness.Validate():
                     reply = await self._validate(request, target, decision)
                 case freshness.Fetch():
-                    reply = await self._fetch(request, target, decision)
+                    reply = await self._fetch(request, target, decision, found)
                 case freshness.Bypass(reason, detail):
                     return await self._passage.ask(
                         request, target, reason, detail, body, body_length_bytes
@@ -105,22 +121,22 @@ class Story:
                 return reply
         return await self._passage.ask(request, target, CacheOutcome.BYPASS, "moving target")
 
-    async def _look_up(self, request: Request, target: Target) -> tuple[Entry | None, bool]:
-        """The entry that this request selects, as it is now, and whether there are others."""
+    async def _look_up(self, request: Request, target: Target) -> Found:
+        """The entry that this request selects, as it is now, and all that is stored."""
         stored = await self._store.find(target.key)
         entry = selected(request, target, stored)
         if entry is None:
-            return None, bool(stored)
-        transfer = self._fetcher.transfers.get(entry.entry_id)
+            return Found(None, stored, others=bool(stored))
+        transfer = await self._fetcher.arriving(entry, target)
         if transfer is not None:
-            return transfer.snapshot(), False
+            return Found(transfer.snapshot(), stored)
         if not entry.complete and (
             entry.length_bytes is None or not may_join(entry.head, target.mount.transfer.identity)
         ):
-            # A rest that nothing can be joined to: a crash leaves such, and another worker may be
-            # filling one. Of no use here, and replaced by what is fetched now.
-            return None, False
-        return entry, False
+            # A rest that nothing can be joined to: a crash leaves such. Of no use here, and
+            # replaced by what is fetched now.
+            return Found(None, stored)
+        return Found(entry, stored)
 
     async def _reuse(
         self, request: Request, target: Target, decision: freshness.Reuse, now: float
@@ -137,7 +153,7 @@ class Story:
         )
 
     async def _fetch(
-        self, request: Request, target: Target, decision: freshness.Fetch
+        self, request: Request, target: Target, decision: freshness.Fetch, found: Found
     ) -> Reply | None:
         key, reason = flight_key(target), decision.reason
         if request.method == "HEAD":
@@ -146,7 +162,8 @@ class Story:
         if decision.alone or outgrown or key in self._unshareable:
             return await self._passage.ask(request, target, reason, "not shareable")
         asked = request_to_keep(request, target)
-        order = Order(target, asked, _range_to_begin_with(request))
+        seen = frozenset((entry.entry_id, entry.complete) for entry in found.stored)
+        order = Order(target, asked, _range_to_begin_with(request), seen=seen)
         flight, leads = self._fetcher.join(key, order)
         return await self._land(request, target, await flight.wait(), reason, leads=leads)
 

@@ -138,12 +138,9 @@ class Blobs:
         except (FileNotFoundError, ValueError):
             return False
         try:
-            fcntl.flock(fileno, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return is_locked(fileno)
         finally:
             os.close(fileno)
-        return False
 
     def sync_name(self, entry_id: str) -> None:
         """Make the blob's name durable; its bytes are synced through its descriptor."""
@@ -238,6 +235,16 @@ def release(fileno: int) -> None:
         fcntl.flock(fileno, fcntl.LOCK_UN)
     finally:
         os.close(fileno)
+
+
+def is_locked(fileno: int) -> bool:
+    """Whether somebody writes this blob, through another descriptor. Does not wait."""
+    try:
+        fcntl.flock(fileno, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fileno, fcntl.LOCK_UN)
+    return False
 
 
 def _locked(fileno: int) -> bool:

@@ -147,6 +147,8 @@ class Checker:
             with engine.index.transaction():
                 if engine.blobs.is_being_written(entry.entry_id):
                     raise StoreError("Another transfer is writing this entry at the moment.")
+                # A note that a dead writer left behind would claim the damaged bytes again.
+                (engine.layout.progress / entry.entry_id).unlink(missing_ok=True)
                 left = engine.index.uncover(entry.key, entry.entry_id, damaged)
                 if left is None or left.coverage:
                     return left, []

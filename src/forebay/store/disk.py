@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from forebay.errors import EntryDamaged, StoreError, StoreFull
-from forebay.model import Entry, Interval, Intervals
+from forebay.errors import EntryDamaged, StoreError
+from forebay.model import Entry, Interval
 from forebay.ports import Removed, Scrubbed, Selection, StoredObject, StoreUsage
-from forebay.rules import coverage as cov
 from forebay.rules.eviction import Eviction
-from forebay.store import blobs
 from forebay.store.checks import Checker, Verify
+from forebay.store.drafting import Drafting
 from forebay.store.engine import Engine
 from forebay.store.entries import DiskDraft
+from forebay.store.neighbours import DiskNeighbours
 from forebay.store.notices import notices
-from forebay.store.progress import Following
-from forebay.store.room import Claim
-from forebay.store.rows import Row, Totals
+from forebay.store.rows import Totals
 from forebay.store.scrub import Scrub
 from forebay.store.selected import Selected, check
 from forebay.store.sweep import Swept
 from forebay.store.trouble import log
 from forebay.store.upkeep import Upkeep
-
-Rows: TypeAlias = list[Row]  # within the class below, ``list`` is a method
-
-VARIANTS_PER_KEY = 16
-"""More variants than this under one key are a Vary on something that never repeats; the
-oldest go. Look-ups read them all."""
 
 
 class DiskStore:
@@ -68,9 +59,13 @@ class DiskStore:
             eviction=eviction,
         )
         self._checker = Checker(self._engine, verify)
+        self.neighbours: DiskNeighbours | None = None
+        """The other workers, where there may be any."""
+        if self._engine.turns is not None:
+            self.neighbours = DiskNeighbours(self._engine, self._engine.turns)
         self._clock = clock
-        self._drafts: dict[str, DiskDraft] = {}
         self._upkeep = Upkeep(self._engine)
+        self._drafting = Drafting(self._engine, self._checker, self._upkeep)
         self._selected = Selected(self._engine, self._upkeep)
         self.scrub_rate_bytes_per_second: float | None = None
         """How fast a scrub may read; None is as fast as the disk. May be set at any time."""
@@ -87,6 +82,9 @@ class DiskStore:
         used, is used by another service, or has a newer format.
         """
         await self._engine.open()
+        if self.neighbours is not None:
+            with suppress(StoreError):  # counts are no reason not to serve
+                await self.neighbours.open()
         self._upkeep.start()
         self._is_open = True
 
@@ -110,11 +108,12 @@ class DiskStore:
         self._upkeep.stop()
         if self._scrub is not None:
             self._scrub.stop()
-        for draft in tuple(self._drafts.values()):
-            await draft.close()
+        await self._drafting.close()
         with suppress(StoreError):
             await self._upkeep.flush()
         await self._engine.close()
+        if self.neighbours is not None:
+            self.neighbours.close()
 
     async def swept(self) -> Swept:
         """Wait for the sweep that ``open`` began, and say what it did."""
@@ -191,152 +190,14 @@ class DiskStore:
         one is never finished: its response was no longer the upstream's. When this raises,
         nothing has been replaced or evicted.
         """
-        return await self._draft(self._begin(entry, expected_bytes))
+        return await self._drafting.begin(entry, expected_bytes)
 
     async def resume(self, entry: Entry) -> DiskDraft:
         """The draft of a partial entry (``ports.Store.resume``).
 
         Raises ``StoreError`` while another draft of it is open, here or in another worker.
         """
-        return await self._draft(self._resume(entry))
-
-    async def follow(self, entry: Entry) -> Following | None:
-        """A view of the draft that another process has of this entry; the caller closes it.
-
-        None where nobody writes it, or nothing has been written yet. Raises ``StoreError``.
-        """
-        engine = self._engine
-
-        def job() -> Following | None:
-            if not engine.blobs.is_being_written(entry.entry_id):
-                return None
-            try:
-                path = engine.layout.progress / entry.entry_id
-                return Following(path, engine.blobs, entry.entry_id)
-            except FileNotFoundError:
-                return None
-
-        return await engine.with_blobs(job)
-
-    async def _draft(self, work: Coroutine[Any, Any, DiskDraft]) -> DiskDraft:
-        task = self._engine.spawn(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(self._abandon)
-            raise
-
-    def _abandon(self, task: asyncio.Task[DiskDraft]) -> None:
-        """Nobody will ever close the draft that this task makes."""
-        if not task.cancelled() and task.exception() is None:
-            self._engine.spawn(task.result().close())
-
-    async def _begin(self, entry: Entry, expected_bytes: int | None) -> DiskDraft:
-        engine = self._engine
-        engine.blobs.path(entry.entry_id)
-        wanted = blobs.rounded_up(expected_bytes or 0)
-        limit, quota = engine.room.max_size_bytes, engine.room.quotas.get(entry.mount)
-        if limit is not None and wanted > limit:
-            raise StoreFull("The object is larger than the cache: raise cache.max_size.")
-        if quota is not None and wanted > quota:
-            raise StoreFull("The object is larger than its mount may be: raise its max_size.")
-        if limit is not None or quota is not None:
-            await self._upkeep.write_pending_uses()  # or the wrong ones might go
-        fresh = replace(
-            entry, coverage=(), complete=False, stored_time=entry.stored_time or self._clock()
-        )
-        fileno = await engine.with_blobs(lambda: engine.blobs.create(entry.entry_id))
-        claim = Claim(entry.entry_id, entry.mount)
-        engine.room.claims[entry.entry_id] = claim
-        try:
-            replaced, evicted, used_bytes = await engine.in_index(
-                lambda: self._insert(fresh, wanted, claim)
-            )
-        except BaseException:
-            with suppress(StoreError):
-                await engine.as_chore(lambda: engine.blobs.remove(entry.entry_id))
-            blobs.release(fileno)
-            engine.room.claims.pop(entry.entry_id, None)
-            raise
-        engine.lookups.drop(entry.key)
-        engine.room.count_evicted(evicted)
-        engine.unlink((*replaced, *evicted))
-        draft = self._drafted(fresh, fileno, claim)
-        await engine.make_way(used_bytes)
-        return draft
-
-    def _insert(self, entry: Entry, wanted: int, claim: Claim) -> tuple[Rows, Rows, int]:
-        """In the index writer: add the row.
-
-        Gives the rows it replaced, the evicted ones, and how many bytes are used then.
-        """
-        index = self._engine.index
-        with index.transaction():
-            variants = index.variants(entry.key)
-            replaced = [row for row in variants if _is_replaced(row, entry)]
-            others = [row for row in variants if row not in replaced]
-            replaced += others[: max(0, len(others) - VARIANTS_PER_KEY + 1)]
-            index.delete(replaced)
-            evicted = self._engine.room.make(wanted, entry.mount)
-            is_pinned = any(row.is_pinned for row in replaced)
-            index.insert(entry, wanted, self._clock(), is_pinned=is_pinned)
-        claim.promised_bytes = wanted
-        return replaced, evicted, self._engine.room.used_bytes()
-
-    async def _resume(self, entry: Entry) -> DiskDraft:
-        engine = self._engine
-        earlier = self._drafts.get(entry.entry_id)
-        if earlier is not None and earlier.is_closing:
-            await earlier.close()
-        # What is resumed is read by its transfer's readers, who verify nothing.
-        entry = await self._checker.verify_all(entry)
-        try:
-            fileno = await engine.with_blobs(lambda: engine.blobs.open_for_writing(entry.entry_id))
-        except EntryDamaged:
-            await engine.drop_quietly(entry.key, entry.entry_id)
-            raise
-        claim = Claim(entry.entry_id, entry.mount)
-        engine.room.claims[entry.entry_id] = claim
-        try:
-            stored, summed = await engine.in_index(lambda: self._take_up(entry, fileno, claim))
-        except BaseException as error:
-            blobs.release(fileno)
-            engine.room.claims.pop(entry.entry_id, None)
-            if isinstance(error, EntryDamaged):
-                await engine.drop_quietly(entry.key, entry.entry_id)
-            raise
-        return self._drafted(stored, fileno, claim, summed)
-
-    def _take_up(self, entry: Entry, fileno: int, claim: Claim) -> tuple[Entry, Intervals]:
-        """In the index writer: check a partial entry against its blob, and count it right."""
-        index = self._engine.index
-        measured = blobs.measure(fileno)
-        with index.transaction(silent=True):
-            row = index.get(entry.key, entry.entry_id)
-            try:
-                stored = row.entry() if row is not None else None
-            except ValueError:
-                stored = None
-            if stored is None or stored.length_bytes is None:
-                raise EntryDamaged("The entry cannot be continued: fetch it again.")
-            if stored.coverage and stored.coverage[-1].stop > measured.length_bytes:
-                raise EntryDamaged("The stored file is too short: fetch it again.")
-            index.resize(entry.entry_id, measured.size_bytes)
-            sums = index.sums.of(entry.entry_id, stored.coverage)
-        claim.promised_bytes = claim.written_bytes = measured.size_bytes
-        return stored, cov.normalise(Interval(one.start, one.stop) for one in sums)
-
-    def _drafted(
-        self, entry: Entry, fileno: int, claim: Claim, summed: Intervals = ()
-    ) -> DiskDraft:
-        known = self._checker.known
-        draft = DiskDraft(self._engine, entry, fileno, claim, self._undraft, known, summed)
-        self._drafts[entry.entry_id] = draft
-        return draft
-
-    def _undraft(self, entry_id: str) -> None:
-        self._drafts.pop(entry_id, None)
-        self._engine.room.claims.pop(entry_id, None)
+        return await self._drafting.resume(entry)
 
     # Changes
 
@@ -409,13 +270,17 @@ class DiskStore:
         with suppress(StoreError):
             await self._upkeep.write_pending_uses()
         selection = Selection(prefix=prefix) if prefix else Selection(everything=True)
-        last_number = await self._engine.from_index(self._engine.index.last_number)
+        last_number = await self._engine.from_index(self._engine.index.listing.last_number)
         async for rows in self._selected.pages(selection, last_number):
             for row in rows:
                 with suppress(ValueError):
-                    yield StoredObject(
-                        row.entry(), self._selected.size_of(row), row.last_used_time, row.hits
-                    )
+                    yield self._selected.stored(row)
+
+    async def latest(self, *, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        """A page of what was used last (``ports.Store.latest``)."""
+        with suppress(StoreError):
+            await self._upkeep.write_pending_uses()
+        return await self._selected.latest(prefix, after, limit)
 
     async def usage(self) -> StoreUsage:
         """What the store holds now (``ports.Store.usage``). Never raises."""
@@ -446,11 +311,3 @@ class DiskStore:
     async def settle(self) -> None:
         """Wait until removed files are gone and everything else that was begun is done."""
         await self._engine.settle()
-
-
-def _is_replaced(row: Row, entry: Entry) -> bool:
-    """Whether the new entry takes this row's place; one that cannot be read does no good."""
-    try:
-        return row.entry().vary == entry.vary
-    except ValueError:
-        return True

@@ -22,6 +22,7 @@ from forebay.store.room import Room
 from forebay.store.rows import Row
 from forebay.store.threads import Threads
 from forebay.store.trouble import Health, is_corruption, is_full_index, log
+from forebay.store.turns import Turns
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Engine:
         self.clock = clock
         self.health = Health()
         self.generation = Generation(self.layout.generation) if shared else None
+        self.turns = Turns(self.layout.turns) if shared else None
         self.index = Index(self.layout.index, self.generation, eviction)
         self.blobs = Blobs(self.layout.blobs)
         self.room = Room(self.index, self.blobs, max_size_bytes, min_free_bytes, shared, quotas)
@@ -239,6 +241,8 @@ class Engine:
         self.blobs.prepare()
         if self.generation is not None:
             self.generation.open()
+        if self.turns is not None:
+            self.turns.open()
         try:
             self.index.open()
         except sqlite3.DatabaseError as error:
@@ -313,6 +317,8 @@ class Engine:
     def _give_up(self) -> None:
         if self.generation is not None:
             self.generation.close()
+        if self.turns is not None:
+            self.turns.close()
         self._lock.release()
 
     # Errors

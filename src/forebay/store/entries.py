@@ -43,20 +43,18 @@ class DiskDraft:
         claim: Claim,
         on_closed: Callable[[str], None],
         known: Known,
+        progress: Progress | None,
         summed: Intervals = (),
     ) -> None:
-        """``summed`` are the bytes of which the index has sums already."""
+        """``summed`` are the bytes of which the index has sums already; ``progress`` is the note
+        for other workers, where there are any."""
         self._engine = engine
         self._entry = entry
         self._fileno = fileno
         self._claim = claim
         self._on_closed = on_closed
         self._known = known
-        self._progress = (
-            Progress(engine.layout.progress / entry.entry_id, entry.coverage)
-            if engine.shared
-            else None
-        )
+        self._progress = progress
         self._summed = summed
         self._writing: set[Future[int]] = set()
         self._pending_bytes = 0
@@ -129,6 +127,10 @@ class DiskDraft:
             raise ValueError("a draft commits its own entry, complete")
         self._check_usable()
         return await self._engine.whole(self._commit(entry))
+
+    def wished_elsewhere(self) -> Intervals:
+        """What readers in other workers wait for (``ports.Draft.wished_elsewhere``)."""
+        return () if self._progress is None else self._progress.wishes()
 
     async def close(self) -> None:
         """Give up writing (``ports.Draft.close``). Goes on when the caller is cancelled."""
@@ -216,6 +218,9 @@ class DiskDraft:
 
     async def _commit(self, entry: Entry) -> bool:
         await self._written_all()
+        if self._progress is not None and entry.length_bytes is not None:
+            # Followers need not wait for the disk, as little as readers here do.
+            await self._tell_finished(self._progress, entry.length_bytes)
         measured, sums = await self._sync(None)
         length = measured.length_bytes if entry.length_bytes is None else entry.length_bytes
         if measured.length_bytes != length:
@@ -227,9 +232,15 @@ class DiskDraft:
             identity=replace(entry.identity, length_bytes=length),
             coverage=whole_coverage(length),
         )
-        done = await self._update(lambda _: final, sums, measured.size_bytes)
+        done = await self._update(
+            lambda stored: _with_latest_head(final, stored), sums, measured.size_bytes
+        )
         self._is_settled = True
         return done
+
+    async def _tell_finished(self, progress: Progress, length_bytes: int) -> None:
+        with suppress(StoreError):
+            await self._engine.with_blobs(lambda: progress.finish(length_bytes))
 
     async def _update(
         self,
@@ -286,12 +297,16 @@ class DiskDraft:
         # The note first: who sees the lock free must not take it for that of a dead writer.
         if self._progress is not None:
             self._progress.close()
+        if self._claim.is_gone:
+            # Whoever deleted the row has unlinked the blob, unless the index itself was lost.
+            self._engine.blobs.remove(self._claim.entry_id)
         blobs.release(self._fileno)
 
     async def _leave_row(self) -> None:
         """Keep what the last checkpoint claims, with the size it takes, or remove it all."""
         if not self._entry.coverage or self._entry.length_bytes is None:
-            await self._engine.drop(self._entry.key, self._claim.entry_id)
+            if not await self._engine.drop(self._entry.key, self._claim.entry_id):
+                self._claim.is_gone = True
             return
         size_bytes = blobs.measure(self._fileno).size_bytes
         await self._update(lambda entry: entry, size_bytes=size_bytes)
@@ -306,3 +321,16 @@ class DiskDraft:
             raise StoreError("This draft is closed.")
         if self._is_broken:
             raise StoreError("The disk of the cache has lost bytes of this object.")
+
+
+def _with_latest_head(final: Entry, stored: Entry) -> Entry:
+    """The entry with head and times of the stored one, where another worker has had that confirmed
+    by upstream since."""
+    if stored.response_time <= final.response_time:
+        return final
+    return replace(
+        final,
+        head=stored.head,
+        request_time=stored.request_time,
+        response_time=stored.response_time,
+    )

@@ -30,26 +30,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from forebay.model import Entry, Intervals
-from forebay.ports import Selection
 from forebay.rules import coverage as cov
 from forebay.rules.eviction import Eviction
 from forebay.store import codec, schema
 from forebay.store.annexes import MountRows, SumRows
 from forebay.store.generation import Generation
+from forebay.store.listing import ROW_IS_OURS, SELECT, Listing, read_row, rows_of
 from forebay.store.ranking import Ranking
-from forebay.store.rows import Cursor, Found, Row, Totals, Use, is_meant, row_of
-from forebay.store.table import DATABASE_NAME, Locked, Table, indexable, text_of
+from forebay.store.rows import Found, Row, Totals, Use
+from forebay.store.table import DATABASE_NAME, Locked, Table, indexable
 
-_SELECT = (
-    "SELECT rowid, key, filename, tag, size, access_time, access_count, mount, pinned, rank,"
-    " mode, value FROM Cache"
-)
-_ROW_IS_OURS = "raw = 1 AND mode = 1 AND typeof(value) = 'text' AND typeof(filename) = 'text'"
 _ROW_IS_WELL_FORMED = (
-    f"{_ROW_IS_OURS} AND typeof(key) = 'text' AND typeof(tag) = 'text'"
+    f"{ROW_IS_OURS} AND typeof(key) = 'text' AND typeof(tag) = 'text'"
     " AND typeof(size) = 'integer' AND typeof(access_time) = 'real'"
     " AND typeof(access_count) = 'integer'"
     " AND substr(key, -length(filename) - 1) = '/' || filename"
@@ -88,6 +82,7 @@ class Index:
                 raise TimeoutError("the index is locked by another process") from None
             self.sums = SumRows(self._table)
             self.mounts = MountRows(self._table)
+            self.listing = Listing(self._table)
             self._inode = self._inode_on_disk()
         if self._ranking.is_stale(self._table):
             with self.transaction(silent=True):
@@ -153,12 +148,12 @@ class Index:
         """Every variant under this primary key, the latest response first."""
         entries, damaged = [], []
         rows = self._table.ask(
-            f"{_SELECT} WHERE raw = 1 AND key >= ? AND key < ? AND {schema.IS_LIVE}",
+            f"{SELECT} WHERE raw = 1 AND key >= ? AND key < ? AND {schema.IS_LIVE}",
             (f"{key}/", f"{key}0"),
         )
         for values in rows:
             try:
-                entries.append(_row(values).entry())
+                entries.append(read_row(values).entry())
             except ValueError:
                 damaged.append(values[0])
         entries.sort(key=lambda entry: (entry.response_time, entry.stored_time), reverse=True)
@@ -166,7 +161,8 @@ class Index:
 
     def variants(self, key: str) -> list[Row]:
         """The rows under this primary key in the order they were stored, oldest first."""
-        return self._rows(
+        return rows_of(
+            self._table,
             f"WHERE raw = 1 AND key >= ? AND key < ? AND {schema.IS_LIVE} ORDER BY rowid",
             (f"{key}/", f"{key}0"),
         )
@@ -174,7 +170,7 @@ class Index:
     def get(self, key: str, entry_id: str) -> Row | None:
         """The row of this entry, if it is there and can be read at all."""
         where = f"WHERE raw = 1 AND key = ? AND {schema.IS_LIVE}"
-        rows = self._rows(where, (f"{key}/{entry_id}",))
+        rows = rows_of(self._table, where, (f"{key}/{entry_id}",))
         return rows[0] if rows else None
 
     def insert(self, entry: Entry, size_bytes: int, now: float, *, is_pinned: bool = False) -> None:
@@ -271,8 +267,10 @@ class Index:
         found: list[Row] = []
         for mount, epoch in self.mounts.epochs().items():
             if len(found) < limit:
-                found += self._rows(
-                    "WHERE mount = ? AND epoch < ? LIMIT ?", (mount, epoch, limit - len(found))
+                found += rows_of(
+                    self._table,
+                    "WHERE mount = ? AND epoch < ? LIMIT ?",
+                    (mount, epoch, limit - len(found)),
                 )
         return found
 
@@ -307,8 +305,9 @@ class Index:
         if mount is not None:
             where = f"mount = ? AND {_IS_EPOCH_OF_MOUNT} AND pinned = 0"
             values = (indexable(mount), indexable(mount), *begin)
-        return self._rows(
-            f"WHERE {where} AND (rank, rowid) > (?, ?) AND {_ROW_IS_OURS}"
+        return rows_of(
+            self._table,
+            f"WHERE {where} AND (rank, rowid) > (?, ?) AND {ROW_IS_OURS}"
             " ORDER BY rank, rowid LIMIT ?",
             (*values, limit),
         )
@@ -324,28 +323,11 @@ class Index:
             [(int(is_pinned), row.rowid, row.entry_id, int(is_pinned)) for row in rows],
         )
 
-    def page(self, selection: Selection, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
-        """The selected ones of the next ``limit`` rows, and where to go on.
-
-        Begin after ``("", 0)``; a cursor that comes back unchanged is the end. Rows added
-        while pages are turned may come or not.
-        """
-        if selection.key is not None:
-            rows = [row for row in self.variants(selection.key) if row.rowid > after[1]]
-        elif selection.prefix:
-            return self._page_of_prefix(indexable(selection.prefix), after, limit)
-        else:
-            rows = self._rows(
-                f"WHERE {_ROW_IS_OURS} AND rowid > ? AND {schema.IS_LIVE} ORDER BY rowid LIMIT ?",
-                (after[1], limit),
-            )
-        cursor = ("", rows[-1].rowid) if rows else after
-        return [row for row in rows if is_meant(row, selection)], cursor
-
     def blobs_of(self, shard: str) -> dict[str, Row]:
         """The rows, by entry id, whose id begins with these characters."""
-        rows = self._rows(
-            f"WHERE {_ROW_IS_OURS} AND filename >= ? AND filename < ?",
+        rows = rows_of(
+            self._table,
+            f"WHERE {ROW_IS_OURS} AND filename >= ? AND filename < ?",
             (shard, shard[:-1] + chr(ord(shard[-1]) + 1)),
         )
         return {row.entry_id: row for row in rows}
@@ -374,11 +356,6 @@ class Index:
         if verdict != "ok":
             raise _corrupt(str(verdict))
 
-    def last_number(self) -> int:
-        """The highest row number given so far, 0 for an empty index."""
-        ((last,),) = self._table.ask("SELECT max(rowid) FROM Cache")
-        return int(last or 0)
-
     @property
     def _database(self) -> str:
         return str(self._directory / DATABASE_NAME)
@@ -389,30 +366,6 @@ class Index:
         except OSError:
             return None
         return found.st_dev, found.st_ino
-
-    def _page_of_prefix(self, prefix: str, after: Cursor, limit: int) -> tuple[list[Row], Cursor]:
-        rows = self._rows(
-            f"WHERE {_ROW_IS_OURS} AND tag >= ? AND (tag, rowid) > (?, ?) AND {schema.IS_LIVE}"
-            " ORDER BY tag, rowid LIMIT ?",
-            (prefix, *after, limit),
-        )
-        meant = [row for row in rows if row.name.startswith(prefix)]
-        return meant, ((meant[-1].name, meant[-1].rowid) if meant else after)
-
-    def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
-        found = []
-        for columns in self._table.ask(f"{_SELECT} {where}", values):
-            try:
-                found.append(_row(columns))
-            except ValueError:
-                continue
-        return found
-
-
-def _row(columns: tuple[Any, ...]) -> Row:
-    """Raises ``ValueError`` for a row that Forebay did not write."""
-    mode, value = columns[-2:]
-    return row_of(columns[:-2], text_of(mode, value))
 
 
 def _corrupt(detail: str) -> sqlite3.DatabaseError:

@@ -6,6 +6,9 @@
     lock           held while a service uses the directory (``lock``)
     generation     changes with every change of the index (``generation``), workers only
     progress/      what drafts have written, for the other workers (``progress``)
+    turns          locked byte by byte while upstream is asked (``turns``), workers only
+    orders         purges, for those who are asking meanwhile (``orders``), workers only
+    workers/       what each worker has counted (``boards``)
     index/         the diskcache database (``index``)
     blobs/ab/…     one sparse file per entry, by the first two characters of its id (``blobs``)
 
@@ -46,6 +49,18 @@ class Layout:
     @property
     def progress(self) -> Path:
         return self.directory / "progress"
+
+    @property
+    def turns(self) -> Path:
+        return self.directory / "turns"
+
+    @property
+    def orders(self) -> Path:
+        return self.directory / "orders"
+
+    @property
+    def workers(self) -> Path:
+        return self.directory / "workers"
 
     @property
     def index(self) -> Path:

@@ -58,7 +58,7 @@ class Scrub:
         while not self._stopped.is_set():
             before = cursor
             rows, cursor = await self._engine.from_index(
-                lambda at=before: self._engine.index.page(  # type: ignore[misc]
+                lambda at=before: self._engine.index.listing.page(  # type: ignore[misc]
                     Selection(everything=True), at, _PAGE_ROWS
                 )
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
-from forebay.ports import Removed, Selection
+from forebay.ports import Removed, Selection, StoredObject
 from forebay.store.engine import Engine
 from forebay.store.rows import Cursor, Row, Totals
 from forebay.store.upkeep import Upkeep
@@ -24,7 +25,7 @@ class Selected:
         if selection.mount is not None or selection.everything:
             return await self._remove_mounts(selection.mount, dry_run)
         engine, index = self._engine, self._engine.index
-        last_number = await engine.from_index(index.last_number)
+        last_number = await engine.from_index(index.listing.last_number)
         entry_ids: list[str] = []
         size_bytes = 0
         async for rows in self.pages(selection, last_number):
@@ -73,7 +74,8 @@ class Selected:
                 return index.pin(rows, is_pinned=is_pinned)
 
         changed = 0
-        async for rows in self.pages(selection, await engine.from_index(index.last_number)):
+        last_number = await engine.from_index(index.listing.last_number)
+        async for rows in self.pages(selection, last_number):
             changed += await engine.in_index(lambda rows=rows: job(rows))  # type: ignore[misc]
         return changed
 
@@ -98,13 +100,44 @@ class Selected:
         while True:
             before = cursor
             rows, cursor = await self._engine.from_index(
-                lambda at=before: self._engine.index.page(selection, at, _PAGE_ROWS)  # type: ignore[misc]
+                lambda at=before: self._engine.index.listing.page(selection, at, _PAGE_ROWS)  # type: ignore[misc]
             )
             wanted = [row for row in rows if row.rowid <= last_number]
             if wanted:
                 yield wanted
             if cursor == before or (not selection.prefix and cursor[1] >= last_number):
                 return
+
+    async def latest(self, prefix: str, after: str | None, limit: int) -> list[StoredObject]:
+        """What was used last (``ports.Store.latest``). Raises ``StoreError``, ``ValueError``."""
+        last_use = None
+        if after is not None:
+            used, _, number = after.partition("/")
+            last_use = float(used), int(number)
+        index = self._engine.index
+
+        def job() -> list[Row]:
+            try:
+                return index.listing.latest(prefix, last_use, limit)
+            finally:
+                index.release()
+
+        objects = []
+        for row in await self._engine.as_chore(job):
+            with suppress(ValueError):
+                objects.append(self.stored(row))
+        return objects
+
+    def stored(self, row: Row) -> StoredObject:
+        """The row as a listing has it. Raises ``ValueError`` when it is damaged."""
+        return StoredObject(
+            row.entry(),
+            self.size_of(row),
+            row.last_used_time,
+            row.hits,
+            pinned=row.is_pinned,
+            place=f"{row.last_used_time!r}/{row.rowid}",
+        )
 
     def size_of(self, row: Row) -> int:
         """What the entry takes on disk; the rows of drafts say what they were promised."""

@@ -10,11 +10,12 @@ import shutil
 import threading
 from dataclasses import dataclass
 
+from forebay.rules import coverage as cov
 from forebay.store.blobs import Blobs, Measure
 from forebay.store.codec import claims_complete
 from forebay.store.index import Index
 from forebay.store.layout import Layout
-from forebay.store.progress import remove_leftovers
+from forebay.store.progress import noted, remove_leftovers
 from forebay.store.rows import Row
 
 _HEX = "0123456789abcdef"
@@ -39,7 +40,8 @@ class Swept:
 class Sweep:
     """One pass over all shards. ``stop`` makes it end early, at the next shard."""
 
-    def __init__(self, layout: Layout, index: Index, blobs: Blobs) -> None:
+    def __init__(self, layout: Layout, index: Index, blobs: Blobs, *, shared: bool) -> None:
+        self._shared = shared
         self._layout = layout
         self._index = index
         self._blobs = blobs
@@ -59,7 +61,7 @@ class Sweep:
                 self._index.mounts.recount()
             for aside in self._layout.old_damaged_indexes():
                 shutil.rmtree(aside, ignore_errors=True)
-            remove_leftovers(self._layout.progress, self._blobs)
+            remove_leftovers(self._layout.progress, self._blobs, self._may_be_resumed)
             usual = {first + second for first in _HEX for second in _HEX}
             for shard in sorted(usual.union(self._blobs.shards())):
                 if self._stopped.is_set():
@@ -103,7 +105,10 @@ class Sweep:
         except ValueError:
             hopeless.append(row)
             return
-        last_stop = entry.coverage[-1].stop if entry.coverage else 0
+        coverage = entry.coverage
+        if self._shared:
+            coverage = cov.union(coverage, noted(self._layout.progress / entry.entry_id))
+        last_stop = coverage[-1].stop if coverage else 0
         if (
             measured is None
             or entry.length_bytes is None
@@ -113,6 +118,11 @@ class Sweep:
             hopeless.append(row)
         elif measured.size_bytes != row.size_bytes:
             resized.append((row, measured.size_bytes))
+
+    def _may_be_resumed(self, entry_id: str) -> bool:
+        """Whether the note of a writer that died is worth keeping: another worker is about to
+        take over, or whoever asks next."""
+        return self._shared and self._index.has_blob(entry_id)
 
     def _carry_out(self, hopeless: list[Row], resized: list[tuple[Row, int]], swept: Swept) -> None:
         if not hopeless and not resized:

@@ -143,7 +143,7 @@ class Upkeep:
     def _start_sweep(self) -> None:
         engine = self._engine
         engine.needs_sweep = False
-        self._sweep = Sweep(engine.layout, engine.index, engine.blobs)
+        self._sweep = Sweep(engine.layout, engine.index, engine.blobs, shared=engine.shared)
         self._sweeping = engine.spawn(self._run_sweep(self._sweep))
 
     async def _run_sweep(self, sweep: Sweep) -> Swept:

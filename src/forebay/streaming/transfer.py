@@ -28,6 +28,7 @@ from forebay.model import Entry, Interval, Intervals
 from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.plan import Cut, Open, Situation, goes_on_alone, next_step
+from forebay.streaming.audience import Audience
 from forebay.streaming.crew import Crew, Subject, Surroundings
 from forebay.streaming.keeping import Keeper
 from forebay.streaming.pace import LOOK_AFTER_SECONDS
@@ -82,7 +83,8 @@ class Transfer:
         self._around = around
         self._crew = Crew(subject, around, draft, self._note_written, self._kick)
         self._goal: Intervals = ()
-        self._readers: dict[TransferReader, asyncio.Future[None] | None] = {}
+        self._readers = Audience()
+        self._elsewhere: dict[int, int] = {}
         self._begun = False
         self._quiet = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -112,7 +114,7 @@ class Transfer:
         """
         start, stop = interval if interval is not None else (0, None)
         reader = TransferReader(self, self._draft.open_reader(), start, stop)
-        self._readers[reader] = None
+        self._readers.add(reader)
         self.want(interval)
         return reader
 
@@ -144,18 +146,11 @@ class Transfer:
                 raise self.error or UpstreamMisbehaved("The transfer ended before these bytes.")
             if reader not in self._readers:
                 return
-            waiter = asyncio.get_running_loop().create_future()
-            self._readers[reader] = waiter
-            self._kick()
-            try:
-                await waiter
-            finally:
-                if reader in self._readers:
-                    self._readers[reader] = None
+            await self._readers.wait(reader, self._kick)
 
     def leave(self, reader: TransferReader) -> None:
-        _wake(self._readers.pop(reader, None))
-        if not self._readers and not self.is_over and not self._goes_on_alone():
+        self._readers.remove(reader)
+        if self._is_alone() and not self.is_over and not self._goes_on_alone():
             self.stop()
 
     def stop(self) -> None:
@@ -182,7 +177,7 @@ class Transfer:
             length_bytes=self.length_bytes,
             covered_bytes=cov.total_bytes(self.coverage),
             coverage=tuple((run.start, run.stop) for run in self.coverage),
-            readers=tuple(reader.position for reader in self._readers),
+            readers=self._readers.positions(),
             segments=self._crew.view(),
             fetched_bytes=self.fetched_bytes,
             rate_bytes_per_second=self._crew.rate(),
@@ -314,45 +309,38 @@ class Transfer:
 
     def _situation(self) -> Situation:
         arriving = self._crew.arriving(self.coverage)
+        waiting = (reader.position for reader in self._readers.waiting())
         return Situation(
             goal=self._goal,
             coverage=arriving,
             running=self._crew.work(),
             waiting=tuple(
-                reader.position
-                for reader, waiter in self._readers.items()
-                if waiter is not None
-                and not waiter.done()
-                and cov.covered_until(arriving, reader.position) == reader.position
-                and cov.covered_until(self._goal, reader.position) > reader.position
+                position
+                for position in (*waiting, *self._elsewhere)
+                if cov.covered_until(arriving, position) == position
+                and cov.covered_until(self._goal, position) > position
             ),
-            readers=tuple(reader.position for reader in self._readers),
+            readers=(*self._readers.positions(), *self._elsewhere),
         )
 
     def _note_written(self, interval: Interval) -> None:
         self.coverage = cov.add(self.coverage, interval)
         if self._proof.is_awaited:
             self._proof.grow(cov.covered_until(self.coverage, 0))
-        for reader, waiter in self._readers.items():
-            if self.readable_until(reader.position) > reader.position:
-                _wake(waiter)
+        self._readers.wake(self.readable_until)
 
     def _end(self, state: State, error: ForebayError | None = None) -> None:
         """Entry and transfer settle in the same tick, and everybody is told."""
         self.state, self.error = state, error
         self._keeper.end()
-        self._wake_all()
-
-    def _wake_all(self) -> None:
-        for waiter in self._readers.values():
-            _wake(waiter)
+        self._readers.wake()
 
     def _settle_length(self, segment: Segment) -> None:
         """A body of unknown length ends where its framing proved that it ends."""
         if segment.body_ended and self._crew.error is None:
             self.length_bytes = segment.received
             self._goal = cov.normalise([Interval(0, segment.received)])
-            self._wake_all()
+            self._readers.wake()
         elif self._crew.error is None:
             self._crew.error = UpstreamMisbehaved("The upstream stopped in mid-body. Ask again.")
         self._quiet.clear()
@@ -370,6 +358,18 @@ class Transfer:
         wanted = cov.union(self._goal, self.coverage)
         return length is None or cov.contains(wanted, Interval(0, length))
 
+    def _heed_wishes(self) -> None:
+        """Of readers in other processes, who wait as ours do."""
+        for wish in self._draft.wished_elsewhere():
+            if self.length_bytes is not None and wish.start < self.length_bytes:
+                self._elsewhere[wish.start] = wish.stop
+                self.want(wish)
+        for start in [one for one in self._elsewhere if self.readable_until(one) > one]:
+            del self._elsewhere[start]
+
+    def _is_alone(self) -> bool:
+        return not self._readers and not self._elsewhere
+
     def _goes_on_alone(self) -> bool:
         return goes_on_alone(self._policy, self.length_bytes, self.coverage)
 
@@ -381,7 +381,8 @@ class Transfer:
             await asyncio.sleep(pause_seconds)
             pause_seconds = WATCH_EVERY_SECONDS
             is_late = self._around.clock() - began >= ABANDONED_AFTER_SECONDS
-            if is_late and not self._readers and not self._goes_on_alone():
+            self._heed_wishes()
+            if is_late and self._is_alone() and not self._goes_on_alone():
                 self.stop()
             missing = cov.subtract(self._goal, self.coverage)
             self._crew.watch(cov.total_bytes(missing))
@@ -391,8 +392,3 @@ class Transfer:
 
     async def _checkpoint(self) -> None:
         await self._keeper.checkpoint(self.coverage, self.length_bytes)
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

@@ -20,7 +20,7 @@ from forebay import __version__
 from forebay.errors import ForebayError
 from forebay.ports import Scrubbed, Selection
 from forebay.service import Service
-from forebay.views import ObjectView, PurgeResult, Statistics, TransferView
+from forebay.views import ObjectPage, PinResult, PurgeResult, Statistics, TransferView
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
 from forebay.web.problems import Problem, problem_of
@@ -30,8 +30,8 @@ audit_logger = logging.getLogger("forebay.audit")
 _CHOICES = ("url", "prefix", "mount", "tag", "all")
 
 
-class PurgeOrder(BaseModel):
-    """What to purge: exactly one of ``url``, ``prefix``, ``mount``, ``tag`` and ``all``."""
+class Order(BaseModel):
+    """What is meant: exactly one of ``url``, ``prefix``, ``mount``, ``tag`` and ``all``."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -40,7 +40,6 @@ class PurgeOrder(BaseModel):
     mount: Annotated[str, Field(min_length=1)] | None = None
     tag: Annotated[str, Field(min_length=1)] | None = None
     all: bool = False
-    dry_run: bool = False
 
     @model_validator(mode="after")
     def exactly_one(self) -> Self:
@@ -49,14 +48,9 @@ class PurgeOrder(BaseModel):
             raise ValueError("name exactly one of url, prefix, mount, tag or all")
         return self
 
-    async def carry_out(self, service: Service) -> PurgeResult:
-        """Do it. Raises ``ForebayError`` for a URL that cannot be read."""
-        if self.url is not None:
-            return await service.purge_url(self.url, dry_run=self.dry_run)
-        selection = Selection(
-            prefix=self.prefix, mount=self.mount, tag=self.tag, everything=self.all
-        )
-        return await service.purge(selection, dry_run=self.dry_run)
+    def selection(self) -> Selection:
+        """The same for the service, where it is not a URL."""
+        return Selection(prefix=self.prefix, mount=self.mount, tag=self.tag, everything=self.all)
 
     def words(self) -> str:
         """The order in one word for the audit log, secrets masked."""
@@ -68,10 +62,16 @@ class PurgeOrder(BaseModel):
         return "all"
 
 
-class Objects(BaseModel):
-    """A listing of stored objects, most recently used first."""
+class PurgeOrder(Order):
+    """What to purge."""
 
-    objects: list[ObjectView]
+    dry_run: bool = False
+
+    async def carry_out(self, service: Service) -> PurgeResult:
+        """Do it. Raises ``ForebayError`` for a URL that cannot be read."""
+        if self.url is not None:
+            return await service.purge_url(self.url, dry_run=self.dry_run)
+        return await service.purge(self.selection(), dry_run=self.dry_run)
 
 
 class Transfers(BaseModel):
@@ -101,6 +101,7 @@ def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> Fast
     _add_health(app, service, metrics, readiness)
     _add_reading(app, service)
     _add_purge(app, service)
+    _add_pins(app, service)
     _add_scrub(app, service)
     return app
 
@@ -111,10 +112,13 @@ _token_documented = [Depends(HTTPBearer(auto_error=False, description="The admin
 def _add_reading(app: FastAPI, service: Service) -> None:
     @app.get("/-/objects", dependencies=_token_documented)
     async def objects(
-        prefix: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
-    ) -> Objects:
-        """Stored objects whose name begins with ``prefix``."""
-        return Objects(objects=await service.objects(prefix=prefix, limit=limit))
+        prefix: str = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        after: str | None = None,
+    ) -> ObjectPage:
+        """Stored objects whose name begins with ``prefix``, most recently used first; ``next``
+        of one answer is ``after`` of the next question."""
+        return await service.objects(prefix=prefix, limit=limit, after=after)
 
     @app.get("/-/stats", dependencies=_token_documented)
     async def stats() -> Statistics:
@@ -124,7 +128,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     @app.get("/-/transfers", dependencies=_token_documented)
     async def transfers() -> Transfers:
         """What is arriving now."""
-        return Transfers(transfers=service.transfers())
+        return Transfers(transfers=await service.all_transfers())
 
 
 def _add_purge(app: FastAPI, service: Service) -> None:
@@ -136,16 +140,41 @@ def _add_purge(app: FastAPI, service: Service) -> None:
         return result
 
 
+def _add_pins(app: FastAPI, service: Service) -> None:
+    async def carry_out(order: Order, request: Request, pinned: bool) -> PinResult:
+        if order.url is not None:
+            result = await service.pin_url(order.url, pinned=pinned)
+        else:
+            result = await service.pin(order.selection(), pinned=pinned)
+        client = request.client.host if request.client else "-"
+        verb = "pin" if pinned else "unpin"
+        audit_logger.info(
+            "%s %s by %s changed %d objects", verb, order.words(), client, result.objects
+        )
+        return result
+
+    @app.post("/-/pin", dependencies=_token_documented)
+    async def pin(order: Order, request: Request) -> PinResult:
+        """Never evict these stored objects, nor what replaces them. A purge takes them all the
+        same."""
+        return await carry_out(order, request, pinned=True)
+
+    @app.post("/-/unpin", dependencies=_token_documented)
+    async def unpin(order: Order, request: Request) -> PinResult:
+        """Let these be evicted again."""
+        return await carry_out(order, request, pinned=False)
+
+
 def _add_scrub(app: FastAPI, service: Service) -> None:
     @app.post("/-/scrub", status_code=202, dependencies=_token_documented)
     async def begin_scrub() -> Scrubbed:
         """Compare every stored byte with its checksum, behind; a scrub that runs goes on."""
-        return service.begin_scrub()
+        return await service.begin_scrub()
 
     @app.get("/-/scrub", dependencies=_token_documented)
     async def scrubbed() -> Scrubbed:
         """How far the last scrub has come."""
-        return service.scrubbed() or Scrubbed()
+        return await service.scrubbed() or Scrubbed()
 
 
 def audit(client_host: str, what: str, result: PurgeResult) -> None:
@@ -181,7 +210,9 @@ def _add_health(app: FastAPI, service: Service, metrics: Metrics, readiness: Rea
 
     @app.api_route("/metrics", methods=methods, include_in_schema=False)
     async def prometheus() -> Response:
-        return Response(metrics.render(await service.statistics()), media_type=CONTENT_TYPE)
+        elsewhere = await service.door_counts_elsewhere()
+        text = metrics.render(await service.statistics(), elsewhere)
+        return Response(text, media_type=CONTENT_TYPE)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

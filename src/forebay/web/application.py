@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, cast
 
+from forebay.errors import ForebayError
 from forebay.service import Service
 from forebay.web.admin import Readiness, make_admin
 from forebay.web.asgi import App, Receive, Scope, Send
@@ -63,6 +64,7 @@ class Application:
         limits: DoorLimits,
     ) -> None:
         metrics = Metrics()
+        service.door_counts = metrics.counts
         self._readiness = Readiness()
         self._startup, self._shutdown = startup, shutdown
         admin = cast("App", make_admin(service, metrics, self._readiness))
@@ -95,7 +97,10 @@ async def _live(
         for hook in startup:
             await hook()
     except Exception as error:
-        logger.exception("the service could not start")
+        if isinstance(error, ForebayError):
+            logger.error("%s", error.detail)  # says what to do: where it was raised helps nobody
+        else:
+            logger.exception("the service could not start")
         await _stop(shutdown)
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
