@@ -8,7 +8,7 @@ and RFC 9111 (cache key, stored response, age).
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self, TypeAlias
 
@@ -142,6 +142,9 @@ class Request:
     authority: str = ""
     client_host: str = ""
     absolute: bool = False
+    on_interim: Callable[[Head], None] | None = field(default=None, compare=False, repr=False)
+    """Called for each interim response (RFC 9110 §15.2) that the client may have while it waits;
+    None where it takes none. Waits for nothing and does not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +334,8 @@ class Ask:
     unguarded: bool = False
     """True where the operator named this upstream in a mount, so that its own address may be
     private; a redirect from there to elsewhere is checked all the same."""
+    on_interim: Callable[[Head], None] | None = field(default=None, compare=False, repr=False)
+    """Called for each interim response as it comes. Waits for nothing and does not raise."""
 
 
 class Window(NamedTuple):

@@ -55,6 +55,8 @@ class Faults:
     fail_checkpoints: bool = False
     hold_writes: asyncio.Event | None = None
     """Writes wait until this is set."""
+    hold_commits: asyncio.Event | None = None
+    """The same for commits, with what they are to write in hand."""
 
 
 class MemoryDraft:
@@ -120,6 +122,8 @@ class MemoryDraft:
             raise ValueError("a draft commits its own entry, complete")
         self._check_open()
         await asyncio.sleep(0)
+        if self._store.faults.hold_commits is not None:
+            await self._store.faults.hold_commits.wait()
         self._store.check_well()
         if self._store.faults.fail_commits:
             raise StoreError("The commit failed.")

@@ -101,6 +101,7 @@ def test_a_mount_may_share_what_credentials_fetched() -> None:
         ("no-cache", "max-age=60", 70, "stale"),
         # §5.2.1.1
         ("max-age=10", "max-age=60", 9, "fresh"),
+        ("max-age=10", "max-age=60", 10, "fresh"),
         ("max-age=10", "max-age=60", 11, "request"),
         ("max-age=0", "max-age=60", 0, "request"),
         ("max-age=100, max-age=10", "max-age=60", 11, "request"),

@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.model import CacheOutcome, CacheStatus
+from forebay.model import CacheOutcome, CacheStatus, Fields
 from forebay.rules.heads import (
     READING_FIELDS,
     as_complete_head,
     fields_to_forward,
     fields_to_pass,
     format_age,
+    forwards_left,
     response_fields,
     went_through,
+    with_fewer_forwards,
 )
 from tests.rules.making import NOW, Lines, date, fields, head
 
@@ -80,10 +82,45 @@ def test_what_passes_through_loses_what_is_not_for_the_client() -> None:
     assert kept(cookies=False, own_origin=True) == {"set-cookie", "alt-svc", "x-stays"}
 
 
+@pytest.mark.parametrize(
+    ("lines", "goes_on"),
+    [
+        ([("expect", "100-continue")], True),
+        ([("Expect", " 100-Continue ")], True),
+        ([("expect", "100-continue, more")], False),
+        ([("expect", "100-continue"), ("expect", "more")], False),
+        ([("expect", "")], False),
+    ],
+)
+def test_of_expect_only_100_continue_is_forwarded(
+    lines: list[tuple[str, str]], goes_on: bool
+) -> None:
+    assert ("expect" in fields_to_forward("POST", Fields(lines))) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("value", "left", "forwarded"),
+    [
+        ("0", 0, "0"),
+        ("1", 1, "0"),
+        (" 010 ", 10, "9"),
+        ("-1", None, "-1"),
+        ("1, 2", None, "1, 2"),
+        ("9" * 30, 2**31, str(2**31 - 1)),
+    ],
+)
+def test_max_forwards_is_counted_down_where_it_is_a_number(
+    value: str, left: int | None, forwarded: str
+) -> None:
+    asked = Fields([("max-forwards", value)])
+    assert forwards_left(asked) == left
+    assert with_fewer_forwards(asked).get("max-forwards") == forwarded
+
+
 def test_a_forwarded_request_loses_what_is_of_its_connection() -> None:
     asked = fields(
         {"Host": "a", "Connection": "Upgrade, HTTP2-Settings, X-Hop", "Upgrade": "h2c"}
-        | {"HTTP2-Settings": "x", "X-Hop": "1", "Content-Length": "3", "Expect": "100-continue"}
+        | {"HTTP2-Settings": "x", "X-Hop": "1", "Content-Length": "3", "Expect": "much"}
         | {"Proxy-Authorization": "x", "Authorization": "y", "Transfer-Encoding": "chunked"}
     )
     assert list(fields_to_forward("GET", asked)) == [("authorization", "y")]

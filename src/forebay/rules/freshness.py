@@ -186,7 +186,8 @@ def _reuse(
     #    (§5.2.1.3). A max-age of 0 asks for validation even in the very second of storing.
     tolerated = _tolerated_staleness(asked)
     max_age = asked.shortest_seconds("max-age")
-    if max_age is not None and age >= max_age + tolerated:
+    oldest = None if max_age is None else max_age + tolerated
+    if oldest is not None and (age > oldest or oldest == 0):
         return _Obstacle("max-age", by_client=fresh)
     min_fresh = asked.longest_seconds("min-fresh")
     if min_fresh is not None and lifetime - age < min_fresh:

@@ -10,7 +10,13 @@ from forebay.model import CacheStatus, Fields, Head
 from forebay.rules.cache_status import CACHE_NAME, format_cache_status
 from forebay.rules.content_range import content_range_of
 from forebay.rules.dates import format_http_date, parse_http_date
-from forebay.rules.fields import DELTA_MAX_SECONDS, connection_specific, list_members, single
+from forebay.rules.fields import (
+    DELTA_MAX_SECONDS,
+    connection_specific,
+    list_members,
+    parse_digits,
+    single,
+)
 
 COOKIE_FIELDS: Final = frozenset({"set-cookie", "set-cookie2"})
 
@@ -105,17 +111,38 @@ def fields_to_forward(method: str, fields: Fields) -> Fields:
     """The fields of a request that goes straight through to upstream (RFC 9110 §7.6.1).
 
     Host and Content-Length are left out, too: whoever sends the request sets them from what is
-    really sent. Expect is answered on this side. A GET or HEAD takes along ``READING_FIELDS``
+    really sent. Of Expect only 100-continue goes on
+    (§10.1.1), with a body that can wait for it. A GET or HEAD takes along ``READING_FIELDS``
     alone, since its answer may say something of what is stored for all; other methods anything
     but what a server behind proxies takes for a proxy's word.
     """
-    gone = connection_specific(fields) | PROXY_FIELDS | {"host", "content-length", "expect"}
+    gone = connection_specific(fields) | PROXY_FIELDS | {"host", "content-length"}
+    if not expects_continue(fields):
+        gone |= {"expect"}
     reads = method in {"GET", "HEAD"}
     return Fields(
         (name, value)
         for name, value in fields.without(*gone)
         if (name in READING_FIELDS if reads else not _PROXYS_WORD.match(name))
     )
+
+
+def expects_continue(fields: Fields) -> bool:
+    """Whether the sender waits for 100 before its body (RFC 9110 §10.1.1)."""
+    return (single(fields, "expect") or "").lower() == "100-continue"
+
+
+def forwards_left(fields: Fields) -> int | None:
+    """How many more recipients may forward a TRACE or OPTIONS (RFC 9110 §7.6.2); None where
+    Max-Forwards is missing or unreadable."""
+    value = single(fields, "max-forwards")
+    return None if value is None else parse_digits(value, DELTA_MAX_SECONDS)
+
+
+def with_fewer_forwards(fields: Fields) -> Fields:
+    """The fields to forward, with one less in Max-Forwards (RFC 9110 §7.6.2)."""
+    left = forwards_left(fields)
+    return fields if left is None else fields.with_field("max-forwards", str(max(0, left - 1)))
 
 
 def with_via(fields: Fields, pseudonym: str = CACHE_NAME, version: str = "1.1") -> Fields:

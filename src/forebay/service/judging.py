@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from forebay.errors import (
@@ -18,10 +19,11 @@ from forebay.errors import (
     UpstreamChanged,
     UpstreamMisbehaved,
 )
-from forebay.model import Entry, Head, Identity, Interval, Target
+from forebay.model import Entry, Fields, Head, Identity, Interval, Target
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
 from forebay.rules.digest_fields import digests_of
+from forebay.rules.heads import fields_to_pass
 from forebay.rules.proof import (
     Changed,
     Proven,
@@ -31,7 +33,7 @@ from forebay.rules.proof import (
     prove,
     says_which_part,
 )
-from forebay.rules.storing import DoNotStore, storable, stored_head
+from forebay.rules.storing import DoNotStore, named_fields, storable, stored_head
 from forebay.rules.storing import Store as MayStore
 from forebay.rules.tags import surrogate_keys
 from forebay.rules.validation import freshens, identity_of, refreshed
@@ -57,6 +59,7 @@ Times: TypeAlias = tuple[float, float]
 """When we asked, and when the head came."""
 
 GONE = frozenset({404, 410})
+REFUSED = frozenset({401, 407})
 
 log = logging.getLogger("forebay.service")
 
@@ -83,7 +86,7 @@ class Judge:
             if order.entry is not None and order.wanted is not None:
                 return _rest(order, order.entry, order.wanted, response, times[1])
             return Live(Relay(response, most_bytes), "bypass")
-        if response.head.status == 304 and not order.fields:
+        if response.head.status == 304 and not order.is_conditional:
             raise UpstreamMisbehaved("The upstream answered 304 to a request without conditions.")
         if order.entry is None:
             return await self._keep(order, response, times)
@@ -100,6 +103,9 @@ class Judge:
         transfer = self._transfers.get(entry.entry_id)
         if transfer is not None:
             transfer.refresh(entry)
+            if transfer.is_closing:
+                # What it commits was taken before this, and must not be written after it.
+                await transfer.settled.wait()
         try:
             return await self._store.refresh(entry)
         except StoreError as trouble:
@@ -128,7 +134,8 @@ class Judge:
         if self._is_what_we_have(order, entry, head):
             return await self._renewed(order, entry, head, times)
         landing = await self._keep(order, response, times)
-        if isinstance(landing, Live) and _stands_in_place(head.status):
+        refused = head.status in REFUSED and _gives_leave(order, entry)
+        if isinstance(landing, Live) and _stands_in_place(head.status) and not refused:
             # Another answer stands in its place now, and must not be kept.
             await self.forget(entry)
         return landing
@@ -155,7 +162,9 @@ class Judge:
         if isinstance(self._may_store(order, entry.head), DoNotStore):
             await self.forget(entry)
             return Vanished()
-        return Confirmed(entry, head.status) if await self.renew(entry) else Vanished()
+        if not await self.renew(entry):
+            return Vanished()
+        return Confirmed(entry, head.status, _own_fields(order, head))
 
     async def _continue(
         self, order: Order, entry: Entry, wanted: Interval, response: UpstreamResponse, times: Times
@@ -169,7 +178,7 @@ class Judge:
                     return landing
                 try:
                     draft = await self._store.resume(landing.entry)
-                    return await self._fill(order, draft, landing.entry, head.status)
+                    return await self._fill(order, draft, landing.entry, head)
                 except EntryDamaged:
                     return Vanished()
                 except StoreError as trouble:
@@ -209,16 +218,16 @@ class Judge:
         entry = self._new_entry(order, response, identity, times)
         try:
             draft = await self._store.begin(entry, _expected_bytes(order, head, identity))
-            return await self._fill(order, draft, entry, head.status)
+            return await self._fill(order, draft, entry, head)
         except StoreError as trouble:
             return Live(Relay(response), trouble.detail)
 
-    async def _fill(self, order: Order, draft: Draft, entry: Entry, status: int) -> Filling:
+    async def _fill(self, order: Order, draft: Draft, entry: Entry, answer: Head) -> Filling:
         """The transfer that writes this draft. Raises ``StoreError``, the draft then closed."""
         target = order.target
         subject = Subject(
             sources=tuple(source_of(target, url) for url in target.urls),
-            fields=target.forwarded,
+            fields=Fields((*target.forwarded, *order.credentials)),
             head=entry.head,
             identity=entry.identity,
             policy=target.mount.transfer,
@@ -235,7 +244,7 @@ class Judge:
             await draft.close()
             raise
         transfer.refresh(entry)
-        return Filling(transfer, status)
+        return Filling(transfer, answer.status, _own_fields(order, answer))
 
     def _new_entry(
         self, order: Order, response: UpstreamResponse, identity: Identity, times: Times
@@ -297,6 +306,25 @@ def _rest(
 def _proof(order: Order, entry: Entry, wanted: Interval, head: Head, now: float) -> Verdict:
     which = order.target.mount.transfer.identity
     return prove(head, wanted, entry.head, entry.identity, which, now)
+
+
+def _own_fields(order: Order, head: Head) -> Fields:
+    """The fields that no-cache or private names, as far as a client gets them at all."""
+    named, mount = named_fields(head.fields), order.target.mount
+    if not named:
+        return Fields()
+    passed = fields_to_pass(head, cookies=bool(mount.upstreams), own_origin=bool(mount.hosts))
+    return Fields((name, value) for name, value in passed if name in named)
+
+
+def _gives_leave(order: Order, entry: Entry) -> bool:
+    """Whether the entry may have come by credentials: then a refusal of others', or of none, says
+    nothing of it (RFC 9111 §3.5)."""
+    with_credentials = replace(
+        order.request, fields=order.request.fields.with_field("authorization", "any")
+    )
+    policy, path = order.target.mount.policy, order.target.path
+    return isinstance(storable(with_credentials, entry.head, policy, path), MayStore)
 
 
 def _stands_in_place(status: int) -> bool:

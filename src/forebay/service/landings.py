@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from forebay.model import Ask, Entry, Fields, Interval, Request, Target
+from forebay.model import Ask, Entry, Fields, Head, Interval, Request, Target
+from forebay.rules.heads import COOKIE_FIELDS, fields_to_pass
 from forebay.streaming.relay import Relay
 from forebay.streaming.segment import Source
 from forebay.streaming.transfer import Transfer
@@ -17,18 +18,27 @@ VARIANT = ":variant"
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The entry holds, with these fields and times; ``status`` is what upstream answered."""
+    """The entry holds, with these fields and times; ``status`` is what upstream answered.
+
+    ``own`` as for ``Filling``.
+    """
 
     entry: Entry
     status: int = 304
+    own: Fields = field(default_factory=Fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """The answer is being stored; ``status`` is what upstream answered."""
+    """The answer is being stored; ``status`` is what upstream answered.
+
+    ``own`` are the fields that no-cache or private keeps out of the entry: they are for whoever
+    brought the answer, and for nobody else (RFC 9111 §5.2.2.4, §5.2.2.7).
+    """
 
     transfer: Transfer
     status: int
+    own: Fields = field(default_factory=Fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,16 @@ class Order:
         return "GET" if self.keep or self.wanted is not None else self.request.method
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether 304 can be an answer to this."""
+        return any(name.startswith("if-") for name, _ in self.fields)
+
+    @property
+    def credentials(self) -> Fields:
+        """What the further requests of a transfer need, too, to be given the same bytes."""
+        return Fields(line for line in self.fields if line[0] == "authorization")
+
+    @property
     def urls(self) -> tuple[str, ...]:
         """The addresses that may be asked in turn. What may change something is asked for once,
         and of the first upstream, to which the others are mirrors."""
@@ -103,7 +123,24 @@ class Order:
             body_length_bytes=self.body_length_bytes,
             follow_redirects=self.method in {"GET", "HEAD"},
             unguarded=bool(self.target.mount.upstreams),
+            on_interim=None if self.behind else hints_for(self.request, self.target),
         )
+
+
+def hints_for(request: Request, target: Target) -> Callable[[Head], None] | None:
+    """What passes 103 (RFC 8297) on to the client of this request; other interim responses
+    speak of the connection to upstream and end here (RFC 9110 §15.2)."""
+    tell = request.on_interim
+    if tell is None:
+        return None
+
+    def pass_on(head: Head) -> None:
+        if head.status == 103:
+            own_origin = bool(target.mount.hosts)
+            fields = fields_to_pass(head, cookies=False, own_origin=own_origin)
+            tell(Head(103, fields.without("content-length", *COOKIE_FIELDS), head.reason))
+
+    return pass_on
 
 
 def request_to_keep(request: Request, target: Target) -> Request:

@@ -20,9 +20,15 @@ from forebay.ports import Body, Reply
 from forebay.rules import conditions
 from forebay.rules.content_range import format_range
 from forebay.rules.digest_fields import Digests, digests_of
-from forebay.rules.heads import fields_to_forward, fields_to_pass, response_fields
+from forebay.rules.heads import (
+    fields_to_forward,
+    fields_to_pass,
+    response_fields,
+    with_fewer_forwards,
+)
 from forebay.rules.proof import joining_validator
 from forebay.rules.ranges import if_range_holds, range_bounds_hint
+from forebay.rules.targets import NEVER_FORWARDED
 from forebay.service.fetching import Fetcher
 from forebay.service.landings import Live, Order, request_to_keep
 from forebay.service.verifying import VerifiedBody
@@ -58,10 +64,11 @@ class Passage:
         body_length_bytes: int | None = None,
     ) -> Relay:
         """An upstream answer for this client alone: whoever gets it closes it."""
+        fields = fields_to_pass_on(request, target)
         order = Order(
             target,
             request,
-            _fields_to_pass_on(request, target),
+            fields if body is not None else fields.without("expect"),
             keep=False,
             body=body,
             body_length_bytes=body_length_bytes,
@@ -135,8 +142,18 @@ def answers(request: Request, relay: Relay) -> bool:
     return isinstance(conditions.evaluate(request, relay.head), conditions.Proceed)
 
 
-def _fields_to_pass_on(request: Request, target: Target) -> Fields:
+def carries_more(request: Request, target: Target) -> bool:
+    """Whether passing the request on would tell upstream more than asking to share the answer
+    does, which is the mount's ``forward`` fields, credentials and a range."""
+    told = fields_to_pass_on(request, target).without("authorization", "if-range")
+    return any(name.startswith("if-") or name not in NEVER_FORWARDED for name, _ in told)
+
+
+def fields_to_pass_on(request: Request, target: Target) -> Fields:
+    """The request's fields for an upstream that answers this client alone."""
     fields = fields_to_forward(request.method, request.fields)
+    if request.method in {"OPTIONS", "TRACE"}:
+        fields = with_fewer_forwards(fields)
     if not target.mount.upstreams:
         # Upstreams that do not trust each other share our origin: no ambient credentials.
         fields = fields.without("cookie", "origin", "referer")

@@ -36,6 +36,7 @@ from forebay.service.adding import (
 from forebay.service.counting import Counts
 from forebay.service.fetching import Fetcher
 from forebay.service.lane import Lane, PeekableStore
+from forebay.service.last import last_reply
 from forebay.service.resolved import Targets
 from forebay.service.rewriting import Rewriting, canned
 from forebay.service.sidecars import Sidecars
@@ -129,7 +130,7 @@ class Service:
         """
         if went_through(request.fields, self._pseudonym):
             raise LoopDetected("The request came back to the service that sent it.")
-        answered = canned(request, self._mounts)
+        answered = last_reply(request) or canned(request, self._mounts)
         if answered is not None:
             return answered
         target = self._targets.of(request, url=url, expected_digests=expected_digests)

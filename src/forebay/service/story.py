@@ -9,7 +9,9 @@ straight through, so that nobody is kept waiting by a moving target.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar, assert_never
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ from forebay.rules.lifetimes import STALE_IF_ERROR_STATUSES
 from forebay.rules.proof import may_join
 from forebay.rules.ranges import IntRange, format_specs, range_bounds_hint
 from forebay.rules.storing import DoNotStore, storable
+from forebay.rules.storing import Store as MayStore
 from forebay.rules.validation import conditional_fields, head_updates
 from forebay.rules.vary import select_variant
 from forebay.service.answering import Answers, ttl_seconds
@@ -36,7 +39,7 @@ from forebay.service.landings import (
     request_to_keep,
 )
 from forebay.service.lane import selected
-from forebay.service.passing import Passage, answers
+from forebay.service.passing import Passage, answers, carries_more
 from forebay.service.remembering import Remembered
 from forebay.streaming.flight import Flight
 
@@ -44,6 +47,9 @@ MAX_ROUNDS = 4
 UNSHAREABLE_SECONDS = 30.0
 """How long the answers of a target that could not be shared are not waited for in common.
 Varnish keeps its hit-for-miss for 120 s; nothing is lost here when it is short."""
+SHARED_SECONDS = 3600.0
+"""How long it is remembered that answers to credentials may be shared: no longer than this is a
+request with credentials asked twice in vain when upstream changes its mind."""
 STALE_PATIENCE_SECONDS = 3.0
 """How long a client that may have a stale answer waits for a fresh one. Long enough for a far
 upstream's head with TLS; a registry in front of a dead one was seen to take 10 minutes."""
@@ -81,6 +87,7 @@ class Story:
         self._answers = Answers(store, fetcher, self._passage, clock)
         self._stale_patience_seconds = stale_patience_seconds
         self._unshareable = Remembered(clock, UNSHAREABLE_SECONDS)
+        self._shared = Remembered(clock, SHARED_SECONDS)
         self._slow = Remembered(clock, SLOW_SECONDS)
 
     async def tell(
@@ -159,13 +166,36 @@ class Story:
         if request.method == "HEAD":
             return await self._passage.ask(request, target, reason, "")
         outgrown = target.key in self._fetcher.outgrown
-        if decision.alone or outgrown or key in self._unshareable:
-            return await self._passage.ask(request, target, reason, "not shareable")
-        asked = request_to_keep(request, target)
+        unshareable = outgrown or key in self._unshareable
+        if unshareable or (
+            decision.alone and carries_more(request, target) and key not in self._shared
+        ):
+            return await self._ask_alone(request, target, reason)
+        asked, fields = request_to_keep(request, target), _range_to_begin_with(request)
+        if decision.alone or target.mount.policy.share_authorized:
+            asked = replace(request, method="GET")
+            fields = Fields((*fields, *_credentials(request, target)))
+        if decision.alone:
+            # Nobody joins: only the answer's head can give leave to share it (RFC 9111 §3.5).
+            key = flight_key(target, "credentials", uuid.uuid4().hex)
         seen = frozenset((entry.entry_id, entry.complete) for entry in found.stored)
-        order = Order(target, asked, _range_to_begin_with(request), seen=seen)
-        flight, leads = self._fetcher.join(key, order)
+        flight, leads = self._fetcher.join(key, Order(target, asked, fields, seen=seen))
         return await self._land(request, target, await flight.wait(), reason, leads=leads)
+
+    async def _ask_alone(self, request: Request, target: Target, reason: CacheOutcome) -> Reply:
+        """All that the client says goes upstream, and nothing of the answer is kept. Where that
+        gives leave to share it, the next who asks with credentials brings it for everybody."""
+        relay = await self._passage.open(request, target)
+        if self._gives_leave(request, target, relay.head):
+            self._shared.note(flight_key(target))
+        status = CacheStatus(reason, fwd_status=relay.head.status, detail="not shareable")
+        return self._passage.answer(request, target, relay, status)
+
+    @staticmethod
+    def _gives_leave(request: Request, target: Target, head: Head) -> bool:
+        """Whether this answer to this request, credentials and all, may be shared."""
+        verdict = storable(replace(request, method="GET"), head, target.mount.policy, target.path)
+        return "authorization" in request.fields and isinstance(verdict, MayStore)
 
     # Validation (RFC 9111 §4.3).
 
@@ -174,9 +204,9 @@ class Story:
     ) -> Reply | None:
         if request.method == "HEAD":
             return await self._validate_by_head(request, target, decision)
-        if decision.alone:
-            return await self._passage.ask(request, target, decision.reason, "not shareable")
         entry = decision.entry
+        if decision.alone and not self._gives_leave(request, target, entry.head):
+            return await self._ask_alone(request, target, decision.reason)
         flight, leads = self._ask_whether_it_holds(request, target, entry)
         try:
             landing = await self._patiently(target, decision, flight.wait())
@@ -237,8 +267,11 @@ class Story:
     ) -> tuple[Flight[Landing], bool]:
         """One conditional request for all who ask at the same time; ``behind`` is one that
         nobody waits for (RFC 5861 §3)."""
-        asked = request_to_keep(request, target)
-        order = Order(target, asked, conditional_fields(entry), entry, behind=behind)
+        asked, fields = request_to_keep(request, target), conditional_fields(entry)
+        if self._gives_leave(request, target, entry.head):
+            asked = replace(request, method="GET")
+            fields = Fields((*fields, *_credentials(request, target)))
+        order = Order(target, asked, fields, entry, behind=behind)
         return self._fetcher.join(flight_key(target, "validate", entry.entry_id), order)
 
     async def _patiently(
@@ -271,18 +304,20 @@ class Story:
         leads: bool,
     ) -> Reply | None:
         match landing:
-            case Filling(transfer, answered):
+            case Filling(transfer, answered, own):
                 if select_variant(request, (transfer.entry,), target.mount.policy) is None:
                     return None
                 status = CacheStatus(reason, stored=True, collapsed=not leads, fwd_status=answered)
-                return await self._answers.from_transfer(request, target, transfer, status)
-            case Confirmed(entry, answered):
+                reply = await self._answers.from_transfer(request, target, transfer, status)
+                return _with_own(reply, own) if leads else reply
+            case Confirmed(entry, answered, own):
                 now = self._clock()
                 ttl = ttl_seconds(entry, target, now)
                 status = CacheStatus(
                     reason, collapsed=not leads, fwd_status=answered, ttl_seconds=ttl
                 )
-                return await self._answers.from_entry(request, target, entry, status, now)
+                reply = await self._answers.from_entry(request, target, entry, status, now)
+                return _with_own(reply, own) if leads else reply
             case Live():
                 return await self._take_live(request, target, landing, reason, leads=leads)
             case Vanished():
@@ -297,7 +332,9 @@ class Story:
         relay = landing.relay
         if not landing.shareable:
             self._unshareable.note(flight_key(target))
-        if leads and answers(request, relay) and relay.claim():
+        # Who comes with credentials and more was asked for without that: see ``carries_more``.
+        told_all = "authorization" not in request.fields or not carries_more(request, target)
+        if leads and told_all and answers(request, relay) and relay.claim():
             status = CacheStatus(reason, fwd_status=relay.head.status, detail=landing.why)
             return self._passage.answer(request, target, relay, status)
         if leads:
@@ -306,6 +343,19 @@ class Story:
             # The leader's range brought this, and says nothing of what the others asked.
             return None
         return await self._passage.ask(request, target, reason, landing.why)
+
+
+def _credentials(request: Request, target: Target) -> Fields:
+    """The credentials to send beside the target's own fields."""
+    if "authorization" in target.forwarded:
+        return Fields()
+    return Fields(line for line in request.fields if line[0] == "authorization")
+
+
+def _with_own(reply: Reply | None, own: Fields) -> Reply | None:
+    if reply is not None and own and reply.status < 300:
+        reply.fields = Fields((*reply.fields, *own))
+    return reply
 
 
 def _range_to_begin_with(request: Request) -> Fields:

@@ -122,7 +122,8 @@ class PolicyKeys(Table):
 
     share_authorized: bool = _MODEL_POLICY.share_authorized
     """Whether what a client got with credentials may be given to others although the upstream
-    does not say so. Only for upstreams at which everybody may read everything."""
+    does not say so (by `public`, `s-maxage` or `must-revalidate`). Only for upstreams at which
+    everybody may read everything."""
 
     ignore_vary: Annotated[tuple[FieldName, ...], Listed] = _MODEL_POLICY.ignore_vary
     """Fields in the upstream's Vary that are not to make a difference."""

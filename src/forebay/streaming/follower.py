@@ -58,6 +58,9 @@ class Arriving(Protocol):
     def is_over(self) -> bool: ...
 
     @property
+    def is_closing(self) -> bool: ...
+
+    @property
     def fetched_bytes(self) -> int: ...
 
     def reader(self, interval: Interval | None) -> TransferReader: ...
@@ -77,6 +80,7 @@ class Follower:
     """
 
     fetched_bytes = 0
+    is_closing = False  # whoever writes commits, in a process of his own
     error: ForebayError | None = None
 
     def __init__(

@@ -100,6 +100,12 @@ class Transfer:
     # For those who read.
 
     @property
+    def is_closing(self) -> bool:
+        """Whether the entry is being committed or given up, or has been: what ``refresh`` is
+        told from then on may not reach the store by this transfer."""
+        return self.state is not State.FILLING
+
+    @property
     def is_over(self) -> bool:
         return self.state in OVER
 

@@ -32,6 +32,7 @@ from forebay.errors import (
 )
 from forebay.model import Ask, Fields, Head
 from forebay.rules import urls
+from forebay.rules.heads import expects_continue
 from forebay.rules.patience import Patience
 from forebay.rules.urls import Url
 from forebay.upstream import redirects
@@ -304,6 +305,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 question.ask.body,
                 question.ask.body_length_bytes,
                 self._stall_timeout_seconds,
+                question.ask.on_interim,
+                waits_for_continue=expects_continue(question.ask.fields),
             )
         except BaseException:
             self._pool.give_back(wire, origin)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httptools
@@ -47,10 +48,12 @@ class ReceivedHead:
 class Incoming:
     """The answer to one request. Feed it with octets; look at its attributes.
 
+    ``on_interim`` is called for each interim response as it comes.
+
     After any ``UpstreamMisbehaved`` it must not be fed again, and the connection not be used.
     """
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, on_interim: Callable[[Head], None] | None = None) -> None:
         self.received: ReceivedHead | None = None
         self.pieces: deque[bytes] = deque()
         self.queued_bytes = 0
@@ -68,6 +71,7 @@ class Incoming:
         self._status_line = b""
         self._lines: list[tuple[str, str]] = []
         self._interim: list[Head] = []
+        self._on_interim = on_interim
         self._head_done = False
         self._bodiless_bytes = 0
         """How much has come since the last byte of the body."""
@@ -173,7 +177,11 @@ class Incoming:
     def _note_interim(self, head: Head) -> None:
         if len(self._interim) == MAX_INTERIM:
             raise UpstreamMisbehaved("The upstream sent too many interim answers.")
+        if head.status == 101:
+            raise UpstreamMisbehaved("The upstream switched protocols, which nobody asked for.")
         self._interim.append(head)
+        if self._on_interim is not None:
+            self._on_interim(head)
 
     # body
 

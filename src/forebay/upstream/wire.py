@@ -23,6 +23,7 @@ from forebay.errors import (
     UpstreamTooSlow,
     UpstreamUnreachable,
 )
+from forebay.model import Head
 from forebay.rules.patience import Patience
 from forebay.upstream.incoming import Incoming, ReceivedHead
 
@@ -30,6 +31,11 @@ HIGH_WATER_BYTES = 1_048_576
 """Bytes held for a reader before the socket is no longer read from."""
 LOW_WATER_BYTES = 262_144
 """Bytes held when reading from the socket goes on."""
+
+
+CONTINUE_SECONDS = 1.0
+"""How long a body is held back for 100. Servers of HTTP/1.0 and many others never send it; curl
+waits as long."""
 
 
 class StaleConnection(Exception):
@@ -99,19 +105,37 @@ class Wire(asyncio.Protocol):
         body: AsyncIterator[bytes] | None,
         body_length_bytes: int | None,
         timeout_seconds: float,
+        on_interim: Callable[[Head], None] | None = None,
+        *,
+        waits_for_continue: bool = False,
     ) -> ReceivedHead:
         """Send a request (its head as octets) and wait for the head of the final response.
 
+        ``on_interim`` is told of interim responses before that, at most ``MAX_INTERIM`` of them.
+        With ``waits_for_continue`` the body is held back until 100 comes, or does not come for
+        ``CONTINUE_SECONDS`` (RFC 9110 §10.1.1), and not sent after a final response.
         Raises ``StaleConnection`` where a kept connection turns out dead, else
         ``UpstreamError``. After an error or a cancellation, call ``release``.
         """
         if self.closed or self._transport is None or self._transport.is_closing():
             raise StaleConnection
-        self._incoming = incoming = Incoming(method)
+        may_send = asyncio.Event()
+        if not waits_for_continue:
+            may_send.set()
+
+        def note_interim(head: Head) -> None:
+            if head.status == 100:
+                may_send.set()
+            if on_interim is not None:
+                on_interim(head)
+
+        self._incoming = incoming = Incoming(method, note_interim)
         self.exchanges += 1
         self._transport.write(octets)
         if body is not None:
-            sending = self._send_body(self._transport, body, body_length_bytes, timeout_seconds)
+            sending = self._send_body(
+                self._transport, body, body_length_bytes, timeout_seconds, may_send
+            )
             self._sender = asyncio.ensure_future(sending)
             self._sender.add_done_callback(self._sent)
         until: float | None = None
@@ -123,7 +147,8 @@ class Wire(asyncio.Protocol):
             if until is None and (self._sender is None or self._sender.done()):
                 until = asyncio.get_running_loop().time() + timeout_seconds
             await self._wait(until)
-        if self._sender is not None and incoming.received.head.status >= 400:
+        made_up = incoming.received.head.status >= 400 or not may_send.is_set()
+        if self._sender is not None and made_up:
             self._sender.cancel()  # it has made up its mind (RFC 9112 §9.5)
         return incoming.received
 
@@ -215,7 +240,12 @@ class Wire(asyncio.Protocol):
         body: AsyncIterator[bytes],
         length: int | None,
         timeout_seconds: float,
+        may_send: asyncio.Event,
     ) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONTINUE_SECONDS):
+                await may_send.wait()
+        may_send.set()
         sent = 0
         async for piece in body:
             if not piece:

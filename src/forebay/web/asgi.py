@@ -18,6 +18,10 @@ RawFieldList: TypeAlias = list[tuple[bytes, bytes]]
 ZERO_COPY = "http.response.zerocopysend"
 """The extension's name in ``scope["extensions"]`` and the type of its message."""
 
+INTERIM = "forebay.interim"
+"""Key in ``scope["extensions"]`` of a function that sends one interim response, if there still is
+time for it. ASGI has no message for these (RFC 9110 §15.2)."""
+
 RAW_TARGET = "forebay.raw_target"
 """Scope key under which our protocol leaves the request target's octets as they came."""
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, cast
 import httptools
 
 from forebay.web import heads, zerocopy
-from forebay.web.asgi import RAW_TARGET, ZERO_COPY, App, Scope
+from forebay.web.asgi import INTERIM, RAW_TARGET, ZERO_COPY, App, Scope
 from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
 from forebay.web.cycle import Cycle
 from forebay.web.heads import Refusal
@@ -234,6 +234,9 @@ class ClientConnection(HttpToolsProtocol):
             keep_alive=keep_alive,
             expects_continue=self.expect_100_continue and version == "1.1",
         )
+        if version == "1.1":
+            extensions = cast("Scope", self.scope).setdefault("extensions", {})
+            extensions[INTERIM] = cast("Cycle", self.cycle).send_interim
         self._enqueue(cast("Cycle", self.cycle), self._application())
 
     def _answer_at_once(self) -> bool:

@@ -20,11 +20,14 @@ The attributes that uvicorn's protocol class reads (``response_complete``, ``dis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import Any, Protocol
 
+from forebay.model import Head
 from forebay.web.asgi import (
+    INTERIM,
     ZERO_COPY,
     App,
     Message,
@@ -32,7 +35,7 @@ from forebay.web.asgi import (
     Scope,
     send_problem,
 )
-from forebay.web.framing import Framing, ResponseHead, render_head
+from forebay.web.framing import Framing, ResponseHead, render_head, render_interim
 from forebay.web.problems import internal_fault
 from forebay.web.zerocopy import FileSend, read_resident
 
@@ -117,6 +120,9 @@ class Cycle:
         else:
             if not self.response_complete and not self.disconnected:
                 await self._answer_fault(RuntimeError("the application left without answering"))
+        finally:
+            # The scope held a method of ours: without it both go as soon as nobody needs them.
+            self.scope.get("extensions", {}).pop(INTERIM, None)
 
     async def _answer_fault(self, error: Exception) -> None:
         if self.disconnected:
@@ -148,6 +154,17 @@ class Cycle:
             return {"type": "http.disconnect"}
         body, self.body = bytes(self.body), bytearray()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def send_interim(self, head: Head) -> None:
+        """Write an interim response, unless the response itself has begun or nobody is there.
+
+        Not to be called for clients of HTTP/1.0 (RFC 9110 §15.2). A head that may not be sent is
+        left out: it is only a hint.
+        """
+        if self.disconnected or self.response_started:
+            return
+        with contextlib.suppress(ValueError):
+            self._connection.write(render_interim(head.status, head.fields.to_raw()))
 
     async def send(self, message: Message) -> None:
         """Take one message of the response.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from forebay.errors import ForebayError, RequestError
 from forebay.model import Request
@@ -46,6 +46,7 @@ from forebay.web.incoming import (
     WhileThere,
     body_length,
     check_scope,
+    interim_sender,
     request_of,
     target_of,
 )
@@ -153,7 +154,7 @@ class Door:
         self, exchange: Exchange, url: str | None, expected: digests.Digests
     ) -> None:
         """Ask the service and send its reply, for as long as the client is there."""
-        request = exchange.request
+        request = replace(exchange.request, on_interim=interim_sender(exchange.scope))
         length = body_length(request.fields)
         has_body = length != 0
         if has_body and request.method in ("GET", "HEAD"):

@@ -87,6 +87,19 @@ def render_head(
     return ResponseHead(b"".join(lines), framing, length or 0, keep_alive)
 
 
+def render_interim(status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """An interim response, which is all head (RFC 9110 §15.2).
+
+    Raises ``ValueError`` for a field that would break the head apart.
+    """
+    lines = [status_line(status)]
+    for name, value in fields:
+        if not name or _NAME_FORBIDDEN.search(name) or _VALUE_FORBIDDEN.search(value):
+            raise ValueError(f"field {name!r} may not be sent as it is")
+        lines += (name, b": ", value, b"\r\n")
+    return b"".join([*lines, b"\r\n"])
+
+
 def _framing(status: int, method: str, version: str, length: int | None) -> Framing:
     if method == "HEAD" or status < 200 or status in (204, 304):
         return Framing.NONE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-from forebay.model import Fields, Request
+from forebay.model import Fields, Head, Request
 from forebay.rules.patience import Patience
-from forebay.web.asgi import RAW_TARGET, ClientLeftError, Receive, Scope
+from forebay.web.asgi import INTERIM, RAW_TARGET, ClientLeftError, Receive, Scope
 from forebay.web.heads import RawTarget, Refusal, check_head, split_target
 from forebay.web.problems import RequestCut, RequestStalled
 
@@ -55,6 +55,12 @@ def check_scope(scope: Scope) -> Refusal | None:
     target = target_of(scope)
     octets = target.path + (b"?" + target.query if target.query is not None else b"")
     return check_head(scope["http_version"], scope["method"], octets, scope["headers"])
+
+
+def interim_sender(scope: Scope) -> Callable[[Head], None] | None:
+    """What sends interim responses to this client; None where it or the server takes none."""
+    sender: Callable[[Head], None] | None = (scope.get("extensions") or {}).get(INTERIM)
+    return sender
 
 
 def body_length(fields: Fields) -> int | None:
