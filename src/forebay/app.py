@@ -10,18 +10,23 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from forebay.credentials import OwnCredential
+from forebay.model import Mount, Share
 from forebay.presets import preset_settings
 from forebay.rules.eviction import Eviction
 from forebay.service import Service
 from forebay.service.authorizing import AuthorizedUpstream
 from forebay.service.presented import PresentedUpstream
+from forebay.service.sharing import KEY_BYTES, Sharing
 from forebay.settings import Settings, load
 from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.pace import Slots
+from forebay.tokens import CREDENTIAL_KEY_NAME, read_or_make_token
 from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
@@ -58,6 +63,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
+    sharing = _sharing(settings, mounts)
     presented = PresentedUpstream(upstream, mounts)
     around = Surroundings(
         upstream=AuthorizedUpstream(presented, mounts, time.monotonic),
@@ -73,6 +79,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         mounts=mounts,
         pseudonym=pseudonym,
         mirror_views=mirrors.view,
+        sharing=sharing,
     )
 
     async def announce() -> None:
@@ -99,6 +106,17 @@ def door_limits(settings: Settings) -> DoorLimits:
         max_connections=server.max_connections,
         min_rate_bytes=server.client_min_rate,
     )
+
+
+def _sharing(settings: Settings, mounts: Sequence[Mount]) -> Sharing:
+    """The mounts' own credentials, read, and the key under which clients' are told apart."""
+    read = {mount.name: mount.read_credentials() for mount in settings.mounts}
+    own = {n: OwnCredential(reader, time.monotonic) for n, reader in read.items() if reader}
+    if any(mount.share in {Share.PRIVATE, Share.VERIFY} for mount in mounts):
+        key = read_or_make_token(settings.cache.dir / CREDENTIAL_KEY_NAME).encode()
+    else:
+        key = secrets.token_bytes(KEY_BYTES)
+    return Sharing(mounts, key, own)
 
 
 def _guard(settings: Settings, resolver: Resolver | None) -> Guard:

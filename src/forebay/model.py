@@ -175,6 +175,18 @@ class Policy:
     """Query parameters left out of the key (not of the request); ``*`` drops them all."""
 
 
+class Share(enum.StrEnum):
+    """To whom a mount gives what was fetched with credentials (RFC 9111 §3.5 leaves that to
+    explicit leave)."""
+
+    PRIVATE = "private"
+    """To who shows the same credential: entries of its own for each."""
+    VERIFY = "verify"
+    """To whoever the upstream, asked with his own credential, would give it as well."""
+    PUBLIC = "public"
+    """To everybody who reaches the mount."""
+
+
 class WhenAlone(enum.StrEnum):
     """What a transfer does when its last reader leaves."""
 
@@ -235,6 +247,11 @@ class Mount:
     checksums: tuple[str, ...] = ()
     """Where the digests of objects stand: paths relative to an object's directory, ``{name}``
     being the object's own name (``rules.checksum_files``)."""
+    share: Share | None = None
+    """With whom answers to credentials are shared; None sends clients' credentials upstream, and
+    keeps nothing that they brought."""
+    verify_seconds: float = 60.0
+    """How long a client that was verified need not be again, for the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +278,9 @@ class Target:
     variant: str = ""
     """What the target selects by beside its key: ``forwarded`` and ``expected_digests`` as one
     text. Variants share a key, so that a purge of the URL takes them all."""
+    admission: str = ""
+    """A keyed digest of the credential that upstream must accept before stored bytes are given
+    (``Share.VERIFY``); empty where none has to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ async def running(
         overrides[name] = {**overrides.get(name, {}), **table}
     file = await asyncio.to_thread(_mounts_file, directory, mounts) if mounts else None
     config = uvicorn.Config(
-        create_app(await asyncio.to_thread(load, file, overrides), resolver=resolver),
+        await asyncio.to_thread(lambda: create_app(load(file, overrides), resolver=resolver)),
         host="127.0.0.1",
         port=0,
         http=protocol or protocol_with(DoorLimits()),

@@ -299,8 +299,9 @@ def _proof(order: Order, entry: Entry, wanted: Interval, head: Head, now: float)
 
 
 def _stands_in_place(status: int) -> bool:
-    """Whether an answer to a validation speaks of the resource, and not of a server's troubles."""
-    return status < 500 and status not in {408, 429}
+    """Whether an answer to a validation speaks of the resource, and not of a server's troubles or
+    of a client's credentials."""
+    return status < 500 and status not in {401, 407, 408, 429}
 
 
 async def _nobodys(response: UpstreamResponse, why: str) -> Live:

@@ -118,5 +118,9 @@ def source_of(target: Target, url: str) -> Source:
 
 
 def flight_key(target: Target, *parts: str) -> str:
-    """The key under which equal questions share a flight. It begins with the target's."""
-    return "/".join((target.key, target.variant, *parts))
+    """The key under which equal questions share a flight. It begins with the target's.
+
+    Where a client must be admitted, the answer to one is no proof for another (``sharing``).
+    """
+    admission = (target.admission,) if target.admission else ()
+    return "/".join((target.key, target.variant, *admission, *parts))

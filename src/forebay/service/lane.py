@@ -183,7 +183,9 @@ class Lane:
             target = self._resolve(request)
         except ForebayError:
             return None
-        return Question(request, target) if target.mount.preset in PLAIN_PRESETS else None
+        if target.mount.preset not in PLAIN_PRESETS or target.admission:
+            return None
+        return Question(request, target)
 
     def answer(
         self, question: Question, range_value: str | None = None, *, may_send_files: bool = True

@@ -9,12 +9,12 @@ straight through, so that nobody is kept waiting by a moving target.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar, assert_never
 from urllib.parse import urlsplit
 
 from forebay.errors import NotStored, Overloaded, UpstreamError, UpstreamTimeout
-from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Request, Target
+from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Mount, Request, Target
 from forebay.ports import Reply, Store
 from forebay.rules import freshness
 from forebay.rules.lifetimes import STALE_IF_ERROR_STATUSES
@@ -38,6 +38,7 @@ from forebay.service.landings import (
 from forebay.service.lane import selected
 from forebay.service.passing import Passage, answers
 from forebay.service.remembering import Remembered
+from forebay.service.sharing import Admission
 from forebay.streaming.flight import Flight
 
 MAX_ROUNDS = 4
@@ -62,15 +63,21 @@ class Story:
         fetcher: Fetcher,
         clock: Callable[[], float],
         stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
+        mounts: Sequence[Mount] = (),
     ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._clock = clock
         self._passage = Passage(fetcher, clock)
+        self._admission = Admission(self._passage, clock, mounts)
         self._answers = Answers(store, fetcher, self._passage, clock)
         self._stale_patience_seconds = stale_patience_seconds
         self._unshareable = Remembered(clock, UNSHAREABLE_SECONDS)
         self._slow = Remembered(clock, SLOW_SECONDS)
+
+    async def close(self) -> None:
+        """Stop what is asked beside the fetches."""
+        await self._admission.close()
 
     async def tell(
         self,
@@ -83,6 +90,10 @@ class Story:
         for _ in range(MAX_ROUNDS):
             now = self._clock()
             entry, others = await self._look_up(request, target)
+            if entry is not None and not await self._admission.admits(request, target, entry):
+                return await self._passage.ask(
+                    request, target, CacheOutcome.BYPASS, "not verified for this credential"
+                )
             decision = freshness.decide(
                 request, entry, now, target.mount.policy, target.path, has_other_variants=others
             )

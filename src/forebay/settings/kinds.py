@@ -90,6 +90,8 @@ def _field_name(value: str) -> str:
 
 
 def _forwardable(value: str) -> str:
+    if value == "authorization":
+        raise ValueError("'authorization' goes upstream by a mount's share, not by forward")
     if value in NEVER_FORWARDED:
         raise ValueError(f"{value!r} is never forwarded: Forebay answers or writes it itself")
     return value
@@ -133,7 +135,10 @@ def _base_url(value: str) -> str:
     if _UNSAFE_IN_URL.search(value):
         raise ValueError(f"{value!r} holds characters that a URL must percent-encode")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL with a user name or password in it is not accepted")
+        raise ValueError(
+            "a URL with a user name or password in it is not accepted; a mount's token_file, "
+            "token_variable or netrc hold credentials"
+        )
     if "?" in value or "#" in value:
         raise ValueError(f"{value!r} has a query or fragment; a base URL has none")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
