@@ -31,9 +31,11 @@ from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
 from forebay.upstream.resolver import Resolver
+from forebay.upstream.tunnels import TunnelDialer
 from forebay.web.application import make_app
 from forebay.web.asgi import App
 from forebay.web.limits import DoorLimits
+from forebay.web.tunnel import Tunnels
 
 
 def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
@@ -91,6 +93,8 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         startup=[store.open, announce],
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
+        tunnels=_tunnels(settings, resolver),
+        mount_ports=frozenset(mount.port for mount in mounts if mount.port is not None),
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
     )
 
@@ -121,14 +125,33 @@ def _sharing(settings: Settings, mounts: Sequence[Mount]) -> Sharing:
 
 def _guard(settings: Settings, resolver: Resolver | None) -> Guard:
     upstream = settings.upstream
-    guard = Guard(
-        allow_hosts=upstream.allow_hosts,
-        allow_networks=tuple(str(network) for network in upstream.allow_networks),
-        allow_ports=upstream.allow_ports,
-        resolver=resolver,
+    return _listening(settings, upstream.allow_hosts, upstream.allow_ports, resolver)
+
+
+def _tunnels(settings: Settings, resolver: Resolver | None) -> Tunnels | None:
+    """What opens tunnels, by lists of their own; None where no host is listed."""
+    tunnel = settings.tunnel
+    if not tunnel.hosts:
+        return None
+    hosts = () if "*" in tunnel.hosts else tunnel.hosts
+    guard = _listening(settings, hosts, tunnel.ports, resolver)
+    timeout = settings.upstream.connect_timeout
+    return Tunnels(
+        TunnelDialer(guard, connect_timeout_seconds=timeout, idle_seconds=tunnel.idle_timeout)
     )
-    for address in _addresses(settings.server.host):
-        guard.note_listening(address, settings.server.port)
+
+
+def _listening(
+    settings: Settings, hosts: Sequence[str], ports: Sequence[int], resolver: Resolver | None
+) -> Guard:
+    """A guard that knows these lists, and the addresses at which we listen ourselves."""
+    networks = tuple(str(network) for network in settings.upstream.allow_networks)
+    guard = Guard(
+        allow_hosts=hosts, allow_networks=networks, allow_ports=ports, resolver=resolver
+    )
+    for host, port in settings.listens():
+        for address in _addresses(host):
+            guard.note_listening(address, port)
     return guard
 
 

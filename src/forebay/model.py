@@ -142,6 +142,8 @@ class Request:
     authority: str = ""
     client_host: str = ""
     absolute: bool = False
+    port: int | None = None
+    """The local port at which the request came in, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,8 @@ class Mount:
     prefix: str
     upstreams: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    port: int | None = None
+    """A local port of ours at which every path belongs to this mount."""
     preset: str = "generic"
     policy: Policy = field(default_factory=Policy)
     transfer: TransferPolicy = field(default_factory=TransferPolicy)

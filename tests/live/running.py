@@ -207,6 +207,7 @@ async def running(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=2,
     )

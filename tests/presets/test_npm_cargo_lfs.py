@@ -155,7 +155,7 @@ def test_downloads_of_a_batch_are_led_through_and_uploads_are_not(given: Any, hr
         (INDEX + "o", {"Authorization": "Basic x"}, None, False),
         (INDEX + "o", {"X-Upload-Ticket": "x"}, Share.PRIVATE, False),
         (STORE, {"Authorization": "Basic x"}, Share.PRIVATE, False),
-        ("::", {"Authorization": "Basic x"}, Share.PRIVATE, False),
+        ("ftp://a.example/o", {"Authorization": "Basic x"}, Share.PRIVATE, False),
     ],
 )
 def test_a_download_with_fields_is_led_through_where_they_would_reach_the_store(

@@ -93,6 +93,10 @@ def hf(place: Place) -> Lines:
 def docker(place: Place) -> Lines:
     """containerd, podman, skopeo and Docker: each has a way of its own."""
     name = place.mount.prefix.strip("/").removeprefix("v2").strip("/")
+    containerd = place.url
+    if place.mount.hosts or place.mount.port is not None:
+        # An origin of its own: the registry is at its root.
+        name, containerd = "", f"{place.url}/v2"
     upstream = urlsplit(place.mount.upstreams[0]).netloc
     below = f"{place.authority}/{name}".rstrip("/")
     lines = [
@@ -104,7 +108,7 @@ def docker(place: Place) -> Lines:
         f'location = "{below}"',
         "insecure = true",
         "# containerd, in hosts.toml of that registry:",
-        f'[host."{place.url}"]',
+        f'[host."{containerd}"]',
         'capabilities = ["pull", "resolve"]',
         "override_path = true",
     ]
@@ -212,6 +216,9 @@ def lines_for(client: str, base_url: str, mounts: Sequence[Mount]) -> list[str]:
 def place_of(mount: Mount, base_url: str) -> Place:
     """Where clients reach the mount: at a host of its own, if it has one."""
     parts = urlsplit(base_url)
+    if mount.port is not None:
+        host = parts.hostname or ""
+        return Place(mount, f"http://{f'[{host}]' if ':' in host else host}:{mount.port}")
     if mount.hosts:
         port = f":{parts.port}" if parts.port else ""
         return Place(mount, f"{parts.scheme}://{mount.hosts[0]}{port}")

@@ -26,6 +26,7 @@ from forebay.settings.kinds import (
     Host,
     HostPattern,
     Listed,
+    ListenAddress,
     OptionalDuration,
     OptionalSize,
     PathValue,
@@ -210,6 +211,11 @@ class MountTable(PolicyKeys):
     """Names of ours, as clients' Host field has them, at which every path belongs to the mount,
     for clients that demand a domain root."""
 
+    listen: ListenAddress | None = None
+    """An address and port of the mount's own, such as `:5000` (on `server.host`) or
+    `0.0.0.0:5000`, where every path belongs to it and nothing else of Forebay is found: for
+    clients that demand a domain root and whose machines cannot be told another name."""
+
     upstreams: Annotated[tuple[BaseUrl, ...], Listed] = Field(min_length=1)
     """Base addresses of the mirrors of one content, the preferred first. `upstream` names one."""
 
@@ -340,6 +346,7 @@ class MountTable(PolicyKeys):
             prefix=_with_slash(self.prefix),
             upstreams=self._upstreams(),
             hosts=self.hosts,
+            port=self.listen.port if self.listen is not None else None,
             preset=self.preset,
             link_hosts=link_hosts,
             rewrite_links=self.rewrite_links,
@@ -374,6 +381,7 @@ def clashes(mounts: Sequence[Mount]) -> Iterator[str]:
             ("name", mount.name),
             ("prefix", mount.prefix),
             *(("host", host) for host in mount.hosts),
+            *([] if mount.port is None else [("port", str(mount.port))]),
         ]
         for claim in claims:
             first = claimed.setdefault(claim, position)
