@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -371,3 +372,26 @@ async def test_what_is_wrong_with_credentials_is_said_at_start(
         with pytest.raises(Exception, match=sentence):
             async with mounted(tmp_path, origin, **keys):
                 pass
+
+
+async def test_a_checksum_file_is_asked_for_with_the_same_credential(
+    tmp_path: Path, origin: Origin
+) -> None:
+    digest = hashlib.sha256(BODY).hexdigest()
+    for share in ("private", "verify"):
+        guard(origin, "/f", ALICE)
+        guard(origin, "/f.sha256", ALICE, body=digest.encode(), etag='"sum"')
+        keys = {"share": share, "checksums": ["{name}.sha256"]}
+        before = len(origin.requests_for("/f.sha256"))
+        directory = tmp_path / share
+        await asyncio.to_thread(directory.mkdir)
+        async with mounted(directory, origin, **keys) as service:
+            for _ in range(2):
+                assert (await service.get("/m/f", auth(ALICE))).body == BODY
+            asked = origin.requests_for("/f.sha256")[before:]
+            assert asked
+            assert {r.fields.get("authorization") for r in asked} == {ALICE}
+            assert (await service.get("/m/f.sha256", auth(MALLORY))).status == 401
+            guard(origin, "/g", ALICE)
+            guard(origin, "/g.sha256", ALICE, body=b"0" * 64, etag='"wrong"')
+            assert not (await service.get("/m/g", auth(ALICE))).whole

@@ -107,9 +107,7 @@ def _guest(
     target = targets.resolve(request, (bare,), url=str(url), expected_digests=expected)
     named = (f"{url.origin}/",) if url.host in mount.link_hosts else ()
     # What stands beside objects of the mount need not stand beside those of others.
-    guest = replace(
-        mount, upstreams=named, hosts=(), port=None, preset=GENERIC.name, checksums=()
-    )
+    guest = replace(mount, upstreams=named, hosts=(), port=None, preset=GENERIC.name, checksums=())
     return replace(target, key=_digest_of(mount.name, "link", target.key), mount=guest)
 
 

@@ -27,8 +27,8 @@ from forebay.ports import Reply
 from forebay.rules import targets, urls
 from forebay.rules.checksum_files import ChecksumFile, checksum_files, digest_in
 from forebay.rules.digest_fields import Digests
-from forebay.service.reading import read_up_to
 from forebay.service.landings import alongside
+from forebay.service.reading import read_up_to
 from forebay.service.remembering import Remembered
 from forebay.streaming.proving import LookUp
 
