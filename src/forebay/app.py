@@ -146,9 +146,7 @@ def _listening(
 ) -> Guard:
     """A guard that knows these lists, and the addresses at which we listen ourselves."""
     networks = tuple(str(network) for network in settings.upstream.allow_networks)
-    guard = Guard(
-        allow_hosts=hosts, allow_networks=networks, allow_ports=ports, resolver=resolver
-    )
+    guard = Guard(allow_hosts=hosts, allow_networks=networks, allow_ports=ports, resolver=resolver)
     for host, port in settings.listens():
         for address in _addresses(host):
             guard.note_listening(address, port)
