@@ -42,7 +42,12 @@ def table(preset: str, **more: Any) -> dict[str, Any]:
         ("uv", f"export UV_DEFAULT_INDEX={BASE}/m/simple/"),
         ("npm", f"npm config set registry {BASE}/m/"),
         ("apt", f"deb {BASE}/m/ SUITE COMPONENT"),
-        ("apt", f"echo 'Acquire::http::Proxy \"{BASE}\";' > /etc/apt/apt.conf.d/01forebay"),
+        (
+            "apt",
+            f'echo \'Acquire::http::Proxy "{BASE}"; Acquire::https::Proxy "DIRECT";\''
+            " > /etc/apt/apt.conf.d/01forebay",
+        ),
+        ("dnf", f"baseurl={BASE}/m/PATH/OF/THE/REPOSITORY/"),
         ("hf", f"export HF_ENDPOINT={BASE}/m"),
         ("docker", 'location = "cache.lan:8000/m"'),
         ("docker", f'[host."{BASE}/v2/m"]'),
@@ -152,3 +157,19 @@ async def examined(directory: Path, origin: Origin, url: str | None) -> Any:
         remote = Remote(f"http://127.0.0.1:{service.port}")
         made = mounts(mount)
         return await asyncio.to_thread(lambda: list(examine(remote, made, url)))
+
+
+def test_a_mount_that_wants_logins_says_where_they_go() -> None:
+    private = mounts(table("npm", share="private", rewrite_links=True))
+    lines = lines_for("npm", BASE, private)
+    assert "npm config set //cache.lan:8000/m/:_authToken TOKEN" in lines
+    assert "export YARN_UNSAFE_HTTP_WHITELIST=cache.lan" in lines
+    assert not [line for line in lines_for("npm", BASE, mounts(table("npm"))) if "TOKEN" in line]
+
+
+def test_a_mount_with_a_port_of_its_own_is_told_by_it() -> None:
+    hub = mounts(table("oci", listen=":5000"))
+    lines = lines_for("docker", BASE, hub)
+    assert '{"registry-mirrors": ["http://cache.lan:5000"]}' in lines
+    assert '[host."http://cache.lan:5000/v2"]' in lines
+    assert 'location = "cache.lan:5000"' in lines

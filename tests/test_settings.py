@@ -252,7 +252,9 @@ def test_a_token_of_the_wrong_type_is_not_repeated_either(config: Path) -> None:
 
 
 def test_every_policy_key_is_an_attribute_of_the_model() -> None:
-    assert set(_POLICY_KEYS.values()) == set(Policy.__dataclass_fields__)
+    # Whether answers to credentials are shared follows from a mount's share.
+    others = {"share_authorized"}
+    assert set(_POLICY_KEYS.values()) | others == set(Policy.__dataclass_fields__)
     assert set(_TRANSFER_KEYS.values()) == set(TransferPolicy.__dataclass_fields__)
     assert {*_POLICY_KEYS, *_TRANSFER_KEYS, "forward", "checksums"} == set(PolicyKeys.model_fields)
 
@@ -490,7 +492,6 @@ _TABLES = st.fixed_dictionaries(
         "ttl_patterns": st.lists(
             st.tuples(st.just("/a.*"), st.sampled_from(["1m", "250ms"])).map(list), max_size=2
         ),
-        "share_authorized": st.booleans(),
         "max_segments": st.integers(1, 64),
         "finish_share": st.floats(0, 1),
         "identity": st.sets(st.sampled_from(["etag", "length", "last-modified"]), min_size=1).map(

@@ -13,26 +13,33 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forebay.credentials import OwnCredential
+from forebay.model import Mount, Share
 from forebay.presets import preset_settings
 from forebay.rules.eviction import Eviction
 from forebay.service import Service
 from forebay.service.authorizing import AuthorizedUpstream
 from forebay.service.presented import PresentedUpstream
+from forebay.service.sharing import KEY_BYTES, Sharing
 from forebay.settings import Settings, load
 from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.pace import Slots
+from forebay.tokens import CREDENTIAL_KEY_NAME, read_or_make_token
 from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
 from forebay.upstream.resolver import Resolver
+from forebay.upstream.tunnels import TunnelDialer
 from forebay.web.application import make_app
 from forebay.web.asgi import App
 from forebay.web.limits import DoorLimits
+from forebay.web.tunnel import Tunnels
 
 RUN_VARIABLE = "_FOREBAY_RUN"
 """Handed down by ``forebay serve`` to its workers; no setting, and nobody's to set."""
@@ -69,6 +76,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
+    sharing = _sharing(settings, mounts)
     presented = PresentedUpstream(upstream, mounts)
     around = Surroundings(
         upstream=AuthorizedUpstream(presented, mounts, time.monotonic),
@@ -85,6 +93,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         pseudonym=pseudonym,
         mirror_views=mirrors.view,
         neighbours=store.neighbours,
+        sharing=sharing,
     )
 
     async def announce() -> None:
@@ -96,6 +105,8 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         startup=[store.open, announce, service.open],
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
+        tunnels=_tunnels(settings, resolver),
+        mount_ports=frozenset(mount.port for mount in mounts if mount.port is not None),
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
     )
 
@@ -131,16 +142,44 @@ def door_limits(settings: Settings) -> DoorLimits:
     )
 
 
+def _sharing(settings: Settings, mounts: Sequence[Mount]) -> Sharing:
+    """The mounts' own credentials, read, and the key under which clients' are told apart."""
+    read = {mount.name: mount.read_credentials() for mount in settings.mounts}
+    own = {n: OwnCredential(reader, time.monotonic) for n, reader in read.items() if reader}
+    if any(mount.share in {Share.PRIVATE, Share.VERIFY} for mount in mounts):
+        key = read_or_make_token(settings.cache.dir / CREDENTIAL_KEY_NAME).encode()
+    else:
+        key = secrets.token_bytes(KEY_BYTES)
+    return Sharing(mounts, key, own)
+
+
 def _guard(settings: Settings, resolver: Resolver | None) -> Guard:
     upstream = settings.upstream
-    guard = Guard(
-        allow_hosts=upstream.allow_hosts,
-        allow_networks=tuple(str(network) for network in upstream.allow_networks),
-        allow_ports=upstream.allow_ports,
-        resolver=resolver,
+    return _listening(settings, upstream.allow_hosts, upstream.allow_ports, resolver)
+
+
+def _tunnels(settings: Settings, resolver: Resolver | None) -> Tunnels | None:
+    """What opens tunnels, by lists of their own; None where no host is listed."""
+    tunnel = settings.tunnel
+    if not tunnel.hosts:
+        return None
+    hosts = () if "*" in tunnel.hosts else tunnel.hosts
+    guard = _listening(settings, hosts, tunnel.ports, resolver)
+    timeout = settings.upstream.connect_timeout
+    return Tunnels(
+        TunnelDialer(guard, connect_timeout_seconds=timeout, idle_seconds=tunnel.idle_timeout)
     )
-    for address in _addresses(settings.server.host):
-        guard.note_listening(address, settings.server.port)
+
+
+def _listening(
+    settings: Settings, hosts: Sequence[str], ports: Sequence[int], resolver: Resolver | None
+) -> Guard:
+    """A guard that knows these lists, and the addresses at which we listen ourselves."""
+    networks = tuple(str(network) for network in settings.upstream.allow_networks)
+    guard = Guard(allow_hosts=hosts, allow_networks=networks, allow_ports=ports, resolver=resolver)
+    for host, port in settings.listens():
+        for address in _addresses(host):
+            guard.note_listening(address, port)
     return guard
 
 

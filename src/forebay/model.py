@@ -142,6 +142,8 @@ class Request:
     authority: str = ""
     client_host: str = ""
     absolute: bool = False
+    port: int | None = None
+    """The local port at which the request came in, where that is known."""
     on_interim: Callable[[Head], None] | None = field(default=None, compare=False, repr=False)
     """Called for each interim response (RFC 9110 §15.2) that the client may have while it waits;
     None where it takes none. Waits for nothing and does not raise."""
@@ -176,6 +178,18 @@ class Policy:
     """Whether CDN-Cache-Control counts before Cache-Control (RFC 9213)."""
     drop_query: tuple[str, ...] = ()
     """Query parameters left out of the key (not of the request); ``*`` drops them all."""
+
+
+class Share(enum.StrEnum):
+    """To whom a mount gives what was fetched with credentials (RFC 9111 §3.5 leaves that to
+    explicit leave)."""
+
+    PRIVATE = "private"
+    """To who shows the same credential: entries of its own for each."""
+    VERIFY = "verify"
+    """To whoever the upstream, asked with his own credential, would give it as well."""
+    PUBLIC = "public"
+    """To everybody who reaches the mount."""
 
 
 class WhenAlone(enum.StrEnum):
@@ -225,6 +239,8 @@ class Mount:
     prefix: str
     upstreams: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    port: int | None = None
+    """A local port of ours at which every path belongs to this mount."""
     preset: str = "generic"
     policy: Policy = field(default_factory=Policy)
     transfer: TransferPolicy = field(default_factory=TransferPolicy)
@@ -238,6 +254,11 @@ class Mount:
     checksums: tuple[str, ...] = ()
     """Where the digests of objects stand: paths relative to an object's directory, ``{name}``
     being the object's own name (``rules.checksum_files``)."""
+    share: Share | None = None
+    """With whom answers to credentials are shared; None sends clients' credentials upstream, and
+    keeps nothing that they brought."""
+    verify_seconds: float = 60.0
+    """How long a client that was verified need not be again, for the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +285,9 @@ class Target:
     variant: str = ""
     """What the target selects by beside its key: ``forwarded`` and ``expected_digests`` as one
     text. Variants share a key, so that a purge of the URL takes them all."""
+    admission: str = ""
+    """A keyed digest of the credential that upstream must accept before stored bytes are given
+    (``Share.VERIFY``); empty where none has to."""
 
 
 @dataclass(frozen=True, slots=True)

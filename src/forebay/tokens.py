@@ -1,4 +1,5 @@
-"""The admin token: made once, kept in a file that only its owner may read.
+"""The admin token and other secrets of our own: made once, kept in a file that only its owner may
+read.
 
 Plain functions over paths, so that the service and the commands on the same machine find
 the same token without knowing each other.
@@ -12,6 +13,9 @@ import tempfile
 from pathlib import Path
 
 TOKEN_FILE_NAME = "admin-token"  # noqa: S105 - a file's name, no secret
+CREDENTIAL_KEY_NAME = "credential-key"
+"""Beside the admin token, where a mount tells clients' credentials apart; the same for all
+workers, and after a restart."""
 _TOKEN_BYTES = 32
 _MAX_FILE_BYTES = 4096
 

@@ -55,3 +55,10 @@ async def origin() -> AsyncIterator[Origin]:
 async def service(tmp_path: Path, origin: Origin) -> AsyncIterator[Running]:
     async with running(tmp_path / "cache", origin) as made:
         yield made
+
+
+@pytest.fixture
+async def files() -> AsyncIterator[Origin]:
+    """Where a registry keeps its files: another host than its index."""
+    async with Origin() as server:
+        yield server

@@ -15,6 +15,8 @@ from tests.live.running import Running
 pytestmark = pytest.mark.clients
 
 BODY = random.Random(31).randbytes(8_000_000)
+LARGE = BODY + BODY + BODY[:1_000_000]
+"""Long enough for sixteen pieces of 1 MiB, the least that aria2c takes."""
 MAX_AGE = ("cache-control", "max-age=600")
 KEPT = 3_000_000
 STATES = ["cold", "warm", "in flight"]
@@ -35,21 +37,21 @@ async def read(file: Path) -> bytes:
     return await asyncio.to_thread(file.read_bytes)
 
 
-async def prepare(state: str, service: Running, origin: Origin) -> None:
+async def prepare(state: str, service: Running, origin: Origin, body: bytes = BODY) -> None:
     """The object as the state says: unknown, complete, or arriving more slowly than it is read."""
-    resource = origin.add("/file.bin", body=BODY, etag='"one"', headers=[MAX_AGE])
+    resource = origin.add("/file.bin", body=body, etag='"one"', headers=[MAX_AGE])
     if state == "warm":
-        assert (await service.fetch("/file.bin")).body == BODY
+        assert (await service.fetch("/file.bin")).body == body
     if state == "in flight":
         resource.pace_bytes_per_second = 20e6
         await (await service.start(service.path("/file.bin"))).read_until(1)
 
 
-def assert_one_copy(origin: Origin) -> None:
+def assert_one_copy(origin: Origin, body: bytes = BODY) -> None:
     """One body has left the origin; what is more was in the sockets of those cut off in mid-air."""
     if len(origin.requests) == 1:
-        assert origin.body_bytes_sent == len(BODY)
-    assert len(BODY) <= origin.body_bytes_sent < 1.1 * len(BODY)
+        assert origin.body_bytes_sent == len(body)
+    assert len(body) <= origin.body_bytes_sent < 1.1 * len(body)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -82,17 +84,69 @@ async def test_wget_continues(tmp_path: Path, service: Running, origin: Origin, 
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_aria2c_with_eight_connections_costs_one_copy(
+async def test_aria2c_with_sixteen_connections_costs_one_copy(
     tmp_path: Path, service: Running, origin: Origin, state: str
 ) -> None:
-    await prepare(state, service, origin)
+    await prepare(state, service, origin, LARGE)
+    # As slow as a network: on loopback, sockets hold megabytes that nobody will read.
+    origin.resources["/file.bin"].pace_bytes_per_second = 20e6
     ran = await run(
-        "aria2c", "-q", "-x8", "-s8", "-k1M", "-d", str(tmp_path), "-o", "file.bin",
+        "aria2c", "-q", "-x16", "-s16", "-k1M", "-d", str(tmp_path), "-o", "file.bin",
         url(service, origin), cwd=tmp_path,
     )  # fmt: skip
     assert ran.status == 0, ran.output
-    assert await read(tmp_path / "file.bin") == BODY
-    assert_one_copy(origin)
+    assert await read(tmp_path / "file.bin") == LARGE
+    assert_one_copy(origin, LARGE)
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_parallel_curls_cost_one_copy(
+    tmp_path: Path, service: Running, origin: Origin, state: str
+) -> None:
+    await prepare(state, service, origin)
+    # As slow as a network: on loopback, sockets hold megabytes that nobody will read.
+    origin.resources["/file.bin"].pace_bytes_per_second = 20e6
+    address = url(service, origin)
+    given = [word for n in range(4) for word in ("-o", f"whole{n}", address)]
+    parts = [
+        word
+        for n in range(4)
+        for word in ("--next", "-sSf", "-r", f"{n * 2_000_000}-{n * 2_000_000 + 1_999_999}",
+                     "-o", f"part{n}", address)
+    ]  # fmt: skip
+    ran = await run(
+        "curl", "-sSf", "--parallel", "--parallel-immediate", *given, *parts, cwd=tmp_path
+    )
+    assert ran.status == 0, ran.output
+    for n in range(4):
+        assert await read(tmp_path / f"whole{n}") == BODY
+        assert await read(tmp_path / f"part{n}") == BODY[n * 2_000_000 : (n + 1) * 2_000_000]
+    # A body that is cut off in mid-air has some bytes in sockets already.
+    assert len(BODY) <= origin.body_bytes_sent < 1.5 * len(BODY)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [(None, "file.bin"), ('attachment; filename="model v1.bin"', "model v1.bin")],
+)
+async def test_a_download_has_the_name_that_its_origin_gives_it(
+    tmp_path: Path, service: Running, origin: Origin, disposition: str | None, name: str
+) -> None:
+    headers = [MAX_AGE] if disposition is None else [MAX_AGE, ("content-disposition", disposition)]
+    origin.add("/dir/file.bin", body=b"x", etag='"n"', headers=headers)
+    origin.add("/latest", redirect_to=origin.url("/dir/file.bin"))
+    here = f"http://127.0.0.1:{service.port}/"
+    for state in ("cold", "hot"):
+        for program, path in (("curl", "/dir/file.bin"), ("wget", "/dir/file.bin")):
+            home = tmp_path / f"{state}-{program}"
+            await asyncio.to_thread(home.mkdir)
+            words = {
+                "curl": ["curl", "-sSf", "-OJ"],
+                "wget": ["wget", "-nv", "--content-disposition"],
+            }[program]
+            ran = await run(*words, here + origin.url(path), cwd=home)
+            assert ran.status == 0, ran.output
+            assert [file.name for file in await asyncio.to_thread(list, home.iterdir())] == [name]
 
 
 async def test_curl_sees_the_head_and_the_parts_it_asks_for(

@@ -89,6 +89,11 @@ class Origin:
         self._resources[path] = resource
         return resource
 
+    @property
+    def resources(self) -> dict[str, Resource]:
+        """What is served, by path."""
+        return self._resources
+
     def remove(self, path: str) -> None:
         """From now on the path is answered with 404."""
         self._resources.pop(path, None)

@@ -203,11 +203,16 @@ class Image:
     digest: str
 
 
-def registry(origin: Origin, repository: str = "library/mill", token: str | None = None) -> Image:
+def registry(
+    origin: Origin,
+    repository: str = "library/mill",
+    token: str | None = None,
+    login: str | None = None,
+) -> Image:
     """A container registry with one image tagged ``latest``.
 
     With ``token`` everything wants it, and it is had at ``/token`` for the scope of exactly this
-    repository.
+    repository, with ``login`` only by who shows that value of Authorization.
     """
     layer = File(f"/v2/{repository}/blobs/", _tar({"data.bin": noise(300_000, 3)}, ""))
     diff_id = f"sha256:{layer.sha256}"
@@ -248,6 +253,8 @@ def registry(origin: Origin, repository: str = "library/mill", token: str | None
 
     def grant(request: OriginRequest) -> Resource:
         wanted = f"scope={scope.replace(':', '%3A').replace('/', '%2F')}"
+        if login is not None and request.fields.get("authorization") != login:
+            return Resource(status=401, body=b"{}", ranges=False)
         given = token if wanted in request.target else "worthless"
         return Resource(body=json.dumps({"token": given, "expires_in": 300}).encode())
 

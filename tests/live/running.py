@@ -96,8 +96,10 @@ class Running:
         if body:
             head.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body)
+        raw = b"HTTP/1.1 1"
         try:
-            raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            while raw.startswith(b"HTTP/1.1 1"):  # interim responses say nothing of this one
+                raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
         except BaseException:
             writer.transport.abort()
             raise
@@ -198,7 +200,7 @@ async def running(
         overrides[name] = {**overrides.get(name, {}), **table}
     file = await asyncio.to_thread(_mounts_file, directory, mounts) if mounts else None
     config = uvicorn.Config(
-        create_app(await asyncio.to_thread(load, file, overrides), resolver=resolver),
+        await asyncio.to_thread(lambda: create_app(load(file, overrides), resolver=resolver)),
         host="127.0.0.1",
         port=0,
         http=protocol or protocol_with(DoorLimits()),
@@ -207,6 +209,7 @@ async def running(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=2,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -131,3 +132,20 @@ def test_links_of_one_relation_are_left_out(link: str, left: str | None) -> None
 @given(st.text(alphabet='<>;,=" abrel\\x', max_size=40))
 def test_no_link_field_makes_reading_fail(value: str) -> None:
     without_relation(Fields([("link", value)]), "next")
+
+
+@pytest.mark.parametrize(
+    ("tag", "fields", "told"),
+    [
+        (f'"{"00" * 32}"', [], f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"),
+        ('"' + "0" * 40 + '"', [], None),
+        (f'"{"00" * 32}"', [("content-encoding", "gzip")], None),
+        (f'W/"{"00" * 32}"', [], None),
+    ],
+)
+def test_the_tag_of_a_large_file_is_the_digest_of_its_bytes(
+    tag: str, fields: list[tuple[str, str]], told: str | None
+) -> None:
+    redirect = Head(302, Fields([("x-linked-etag", tag)]))
+    shaped = shape_head(Head(200, Fields([("etag", '"store"'), *fields])), [redirect])
+    assert shaped.fields.get("repr-digest") == told

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from forebay.model import Share
 from forebay.presets import PRESETS
 from forebay.presets.cargo import rewrite_config
 from forebay.presets.contract import Promise
@@ -145,6 +146,26 @@ def test_downloads_of_a_batch_are_led_through_and_uploads_are_not(given: Any, hr
     assert found["objects"][0]["actions"]["download"].pop("href") == href
     given["objects"][0]["actions"]["download"].pop("href")
     assert found == given
+
+
+@pytest.mark.parametrize(
+    ("href", "header", "share", "led"),
+    [
+        (INDEX + "o", {"Authorization": "Basic x"}, Share.PRIVATE, True),
+        (INDEX + "o", {"Authorization": "Basic x"}, None, False),
+        (INDEX + "o", {"X-Upload-Ticket": "x"}, Share.PRIVATE, False),
+        (STORE, {"Authorization": "Basic x"}, Share.PRIVATE, False),
+        ("ftp://a.example/o", {"Authorization": "Basic x"}, Share.PRIVATE, False),
+    ],
+)
+def test_a_download_with_fields_is_led_through_where_they_would_reach_the_store(
+    href: str, header: dict[str, str], share: Share | None, led: bool
+) -> None:
+    at = context("git-lfs", "r/info/lfs/objects/batch", share=share)
+    found = json.loads(rewrite_batch(json.dumps(batch(href, header)).encode(), at))
+    download = found["objects"][0]["actions"]["download"]
+    assert download["href"].startswith(BASE) == led
+    assert download["header"] == header
 
 
 @pytest.mark.parametrize(

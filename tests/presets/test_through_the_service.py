@@ -369,3 +369,16 @@ async def _as_host(service: Running, host: str, path: str) -> Any:
     raw = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     return json.loads(raw.partition(b"\r\n\r\n")[2])
+
+
+async def test_a_large_file_of_a_hub_that_is_not_what_its_tag_says_is_never_kept(
+    tmp_path: Path, origin: Origin, files: Origin
+) -> None:
+    large, _ = registries.hub(origin, files)
+    files.add(large.path, body=b"x" * len(large.body), etag='"store-multipart-1"')
+    path = f"/m/org/model/resolve/{registries.COMMIT}/large.bin"
+    async with mounted(tmp_path, origin, "huggingface") as service:
+        for _ in range(2):
+            assert not (await service.get(path)).whole
+        files.add(large.path, body=large.body, etag='"store-multipart-2"')
+        assert (await service.get(path)).body == large.body

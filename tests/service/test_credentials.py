@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from forebay.model import Mount, Policy
+from forebay.model import Mount
 from tests.service.scene import BODY, HOST, URL_MOUNT, Scene
 
 OTHER = BODY[::-1]
@@ -126,16 +126,6 @@ async def test_every_connection_of_a_transfer_has_the_credentials(scene: Scene) 
     told = await scene.get("/f", ANNA)
     assert (told.body, told.error) == (BODY, None)
     assert _sent(scene) == [ANNA[15:]] * 2
-
-
-async def test_a_mount_that_shares_what_needs_credentials_sends_them_and_asks_once() -> None:
-    policy = Policy(share_authorized=True)
-    scene = Scene(Mount(name="url", prefix="/", policy=policy))
-    scene.add(headers=[("cache-control", "max-age=60")])
-    told = await asyncio.gather(*(scene.get("/f", line) for line in (ANNA, BERT)), scene.get())
-    assert all(one.body == BODY for one in told)
-    assert _sent(scene) == [ANNA[15:]]
-    await scene.close()
 
 
 async def test_fields_that_private_or_no_cache_names_are_for_whoever_brought_them() -> None:

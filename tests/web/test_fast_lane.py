@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from forebay.model import Fields, Mount, Policy, Request, Window
+from forebay.model import Fields, Mount, Policy, Request, Share, Window
 from forebay.ports import Reply, Selection
 from forebay.service import Service
 from forebay.service.held import Contents
@@ -77,6 +77,8 @@ class Rig:
         mounts = (
             Mount(name="url", prefix="/", policy=Policy(negative_ttl_seconds=60.0)),
             Mount(name="pages", prefix="/pages/", upstreams=(f"{HOST}/",), preset="pypi"),
+            Mount(name="deb", prefix="/deb/", upstreams=(f"{HOST}/",), preset="apt"),
+            Mount(name="seen", prefix="/seen/", upstreams=(f"{HOST}/",), share=Share.VERIFY),
         )
         self.service = CountingService(
             store=self.store, around=around, mounts=mounts, pseudonym="forebay-test"
@@ -373,7 +375,10 @@ async def test_two_range_lines_are_no_range(rig: Rig) -> None:
 
 async def test_a_mount_that_shapes_its_replies_goes_the_ordinary_way(rig: Rig) -> None:
     assert rig.service.lane is not None
-    assert rig.service.lane.take_up(Request("GET", "/pages/f")) is None
+    for path in ("/pages/f", "/seen/f"):
+        assert rig.service.lane.take_up(Request("GET", path)) is None
+    for path in ("/pages/a-1.0-py3-none-any.whl", "/deb/dists/stable/InRelease"):
+        assert rig.service.lane.take_up(Request("GET", path)) is not None
     assert rig.service.lane.take_up(Request("GET", f"/{HOST}/f")) is not None
 
 

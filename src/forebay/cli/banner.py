@@ -76,7 +76,8 @@ def _mounts(settings: Settings) -> list[str]:
     lines = []
     for mount in settings.mount_table():
         if mount.name != URL_MOUNT_NAME:
-            lines.append(f"{mount.prefix} → {', '.join(mount.upstreams)}")
+            way = f":{mount.port}/" if mount.port is not None else mount.prefix
+            lines.append(f"{way} → {', '.join(mount.upstreams)}")
         elif settings.upstream.allow_hosts:
             lines.append(f"/https://HOST/… for {', '.join(settings.upstream.allow_hosts)}")
         else:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from forebay.cli.common import ConfigOption, ServerOption, fail, server_url, settings_or_fail
-from forebay.model import Mount
+from forebay.model import Mount, Share
 from forebay.presets import preset_settings
 
 
@@ -63,6 +63,7 @@ def npm(place: Place) -> Lines:
         lines += [
             f"pnpm config set registry {place.url}/",
             f"export YARN_NPM_REGISTRY_SERVER={place.url}",
+            f"export YARN_UNSAFE_HTTP_WHITELIST={place.host}",
         ]
     else:
         lines.append("# pnpm and yarn need rewrite_links = true on a mount of their own.")
@@ -78,10 +79,12 @@ def apt(place: Place) -> Lines:
 
 
 def apt_proxy(base_url: str) -> Lines:
-    """All sources with http addresses at once; no mount is needed."""
+    """All sources with http addresses at once; no mount is needed. Those with https go to their
+    own servers, since apt would ask for a tunnel."""
+    quoted = f'Acquire::http::Proxy "{base_url}"; Acquire::https::Proxy "DIRECT";'
     return [
-        "# or for every source with an http:// address, without a mount:",
-        f"echo 'Acquire::http::Proxy \"{base_url}\";' > /etc/apt/apt.conf.d/01forebay",
+        "# for every source with an http:// address, without a mount:",
+        f"echo '{quoted}' > /etc/apt/apt.conf.d/01forebay",
     ]
 
 
@@ -93,6 +96,10 @@ def hf(place: Place) -> Lines:
 def docker(place: Place) -> Lines:
     """containerd, podman, skopeo and Docker: each has a way of its own."""
     name = place.mount.prefix.strip("/").removeprefix("v2").strip("/")
+    containerd = place.url
+    if place.mount.hosts or place.mount.port is not None:
+        # An origin of its own: the registry is at its root.
+        name, containerd = "", f"{place.url}/v2"
     upstream = urlsplit(place.mount.upstreams[0]).netloc
     below = f"{place.authority}/{name}".rstrip("/")
     lines = [
@@ -104,7 +111,7 @@ def docker(place: Place) -> Lines:
         f'location = "{below}"',
         "insecure = true",
         "# containerd, in hosts.toml of that registry:",
-        f'[host."{place.url}"]',
+        f'[host."{containerd}"]',
         'capabilities = ["pull", "resolve"]',
         "override_path = true",
     ]
@@ -161,6 +168,29 @@ def conda(place: Place) -> Lines:
     return [f"conda config --set channel_alias {place.url}"]
 
 
+def dnf(place: Place) -> Lines:
+    """A repository's own lines; a metalink would name other hosts."""
+    return [
+        "# in the repository's file in /etc/yum.repos.d, in place of metalink or mirrorlist:",
+        f"baseurl={place.url}/PATH/OF/THE/REPOSITORY/",
+    ]
+
+
+def login(client: str, place: Place) -> Lines:
+    """Where a client's own credentials go, for a mount that wants them."""
+    if place.mount.share not in {Share.PRIVATE, Share.VERIFY}:
+        return []
+    bare = f"{place.authority}{urlsplit(place.url).path}/"
+    known = {
+        "pip": "# with your login: put USER:PASSWORD@ before the host in the address",
+        "uv": "# with your login: put USER:PASSWORD@ before the host in the address",
+        "npm": f"npm config set //{bare}:_authToken TOKEN",
+        "docker": f"# with the registry's own login: docker login {place.authority}",
+        "hf": "# with your token, as ever: export HF_TOKEN=TOKEN",
+    }
+    return [known.get(client, "# with your login, as the client has it for this address")]
+
+
 CLIENTS: Mapping[str, tuple[str, Callable[[Place], Lines]]] = {
     "pip": ("pypi", pip),
     "uv": ("pypi", uv),
@@ -173,6 +203,7 @@ CLIENTS: Mapping[str, tuple[str, Callable[[Place], Lines]]] = {
     "cargo": ("cargo", cargo),
     "maven": ("maven", maven),
     "conda": ("conda", conda),
+    "dnf": ("dnf", dnf),
 }
 """For each client the preset that its mount has, and its lines."""
 
@@ -197,7 +228,7 @@ def lines_for(client: str, base_url: str, mounts: Sequence[Mount]) -> list[str]:
     for mount in mounts:
         if mount.preset == preset and mount.upstreams:
             place = place_of(mount, base_url)
-            lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place)]
+            lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place), *login(client, place)]
     if client == "apt":
         lines += apt_proxy(base_url)
     if not lines:
@@ -212,6 +243,9 @@ def lines_for(client: str, base_url: str, mounts: Sequence[Mount]) -> list[str]:
 def place_of(mount: Mount, base_url: str) -> Place:
     """Where clients reach the mount: at a host of its own, if it has one."""
     parts = urlsplit(base_url)
+    if mount.port is not None:
+        host = parts.hostname or ""
+        return Place(mount, f"http://{f'[{host}]' if ':' in host else host}:{mount.port}")
     if mount.hosts:
         port = f":{parts.port}" if parts.port else ""
         return Place(mount, f"{parts.scheme}://{mount.hosts[0]}{port}")

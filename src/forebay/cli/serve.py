@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+from contextlib import ExitStack
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -38,26 +39,28 @@ def serve(
         server__host=host, server__port=port, server__workers=workers, cache__dir=cache_dir
     )
     settings = settings_or_fail(config, overrides)
-    with listening_socket(settings.server.host, settings.server.port, settings.server.backlog) as (
-        listener
-    ):
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(listening_socket(host, port, settings.server.backlog))
+            for host, port in settings.listens()
+        ]
         from forebay.app import RUN_VARIABLE  # noqa: PLC0415 - slow, as is the next
         from forebay.cli import server  # noqa: PLC0415 - and no other command needs it
 
         raise_descriptor_limit()
         # Port 0 has become a real one, which the service must know so as never to fetch from it.
-        port = listener.getsockname()[1]
+        port = listeners[0].getsockname()[1]
         settings = settings.model_copy(
             update={"server": settings.server.model_copy(update={"port": port})}
         )
         overrides.setdefault("server", {})["port"] = port
         try:
             if settings.server.workers == 1:
-                server.run_here(settings, listener)
+                server.run_here(settings, listeners)
             else:
                 _hand_down(settings, overrides)
                 os.environ[RUN_VARIABLE] = secrets.token_hex(8)
-                server.run_workers(settings, listener)
+                server.run_workers(settings, listeners)
         except KeyboardInterrupt:
             pass  # uvicorn has stopped gracefully and raises the signal again
 

@@ -91,17 +91,17 @@ class _Server(uvicorn.Server):
         _say("Stopped.")
 
 
-def run_here(settings: Settings, listener: socket.socket) -> None:
+def run_here(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve in this process until a signal; where the service cannot be made, say why and end."""
     try:
         application = create_app(settings)
     except (OSError, ValueError) as error:
         fail(f"Forebay cannot start: {error}.")
     config = _uvicorn_config(settings, application, protocol_with(door_limits(settings)))
-    _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=[listener])
+    _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=listeners)
 
 
-def run_workers(settings: Settings, listener: socket.socket) -> None:
+def run_workers(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve in worker processes, which read the settings from the environment.
 
     The directory is taken here as well, so that it is refused before anything else is said, and
@@ -109,7 +109,7 @@ def run_workers(settings: Settings, listener: socket.socket) -> None:
     """
     lock = _take_directory(settings.cache.dir)
     config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
-    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor = Multiprocess(config, sockets=listeners)
     _say(banner(settings))
     supervisor.run()
     lock.release()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from forebay.errors import InvalidTarget
 from forebay.presets.contract import Context, Preset, Promise, Rewrite
 from forebay.presets.documents import JSON_TYPES, child, read_object, replace_text, write
 from forebay.presets.links import local_link, parse_link
@@ -33,9 +34,8 @@ def rewrite_batch(body: bytes, context: Context) -> bytes:
 
 
 def _lead(context: Context, page: urls.Url, oid: str, action: Any) -> None:
-    # What comes with fields of its own is for one client: they are not sent on, and without
-    # them the store would refuse.
-    if child(action, "header"):
+    header = child(action, "header")
+    if header and not _comes_through(context, page, header, child(action, "href")):
         return
 
     def change(reference: str) -> str | None:
@@ -43,6 +43,23 @@ def _lead(context: Context, page: urls.Url, oid: str, action: Any) -> None:
         return None if local is None else context.base_url + local
 
     replace_text(action, "href", change)
+
+
+def _comes_through(context: Context, page: urls.Url, header: Any, href: Any) -> bool:
+    """Whether the fields that a client is to send with a download reach its store through us.
+
+    Only Authorization is sent on, to hosts of the mount's upstreams, and by the mount's leave;
+    without its fields the store would refuse.
+    """
+    if context.mount.share is None or not isinstance(header, dict) or not isinstance(href, str):
+        return False
+    if any(name.lower() not in {"authorization", "accept"} for name in header):
+        return False
+    try:
+        origin = urls.join(page, href).origin
+    except InvalidTarget:
+        return False
+    return any(origin == urls.from_text(base).origin for base in context.mount.upstreams)
 
 
 def promise(path: str) -> Promise | None:

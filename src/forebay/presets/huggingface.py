@@ -9,6 +9,7 @@ What would lead the client to another service (Xet) is hidden.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from forebay.presets.link_fields import links_through, without_relation
 
 _MERGED = ("x-repo-commit", "x-linked-size", "x-linked-etag", "x-error-code", "x-error-message")
 _XET_KEYS = frozenset({"xetHash", "xetEnabled"})
+_SHA256_TAG = re.compile(r'"([0-9a-f]{64})"')
 _COMMIT = "[0-9a-f]{40}"
 
 
@@ -37,8 +39,19 @@ def shape_head(head: Head, redirects: Sequence[Head]) -> Head:
     tag = fields.get("x-linked-etag")
     if tag is not None and head.status in {200, 206, 304}:
         fields = fields.with_field("etag", tag)
+        fields = _with_digest(fields, tag)
     fields = Fields((n, v) for n, v in fields if n != "x-xet-hash" and not n.startswith("x-xet-"))
     return Head(head.status, without_relation(fields, "xet-auth"), head.reason)
+
+
+def _with_digest(fields: Fields, tag: str) -> Fields:
+    """The fields with a Repr-Digest (RFC 9530 §3), by which the body is then checked: the hub's tag
+    of a large file is the SHA-256 of its content, that of a small one Git's own hash of it."""
+    match = _SHA256_TAG.fullmatch(tag)
+    if match is None or "content-encoding" in fields or "repr-digest" in fields:
+        return fields
+    digest = base64.b64encode(bytes.fromhex(match[1])).decode("ascii")
+    return fields.with_field("repr-digest", f"sha-256=:{digest}:")
 
 
 def shape_request(fields: Fields) -> Fields:

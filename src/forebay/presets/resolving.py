@@ -35,7 +35,7 @@ def resolve(
 ) -> Target:
     """As ``rules.targets.resolve``. Raises ``TargetForbidden`` for a link that is not ours."""
     expected = tuple(expected_digests)
-    request = _without_namespace(request, mounts)
+    request = _below_root(_without_namespace(request, mounts), mounts)
     target = targets.resolve(request, mounts, url=url, expected_digests=expected)
     if not target.mount.upstreams:
         return target
@@ -56,9 +56,10 @@ def resolve(
 def context_of(request: Request, target: Target) -> Context:
     """Where a response to this request stands, as this client sees us."""
     mount = target.mount
-    authority = request.authority
-    prefix = "/" if targets.claims(mount, authority) else mount.prefix
-    return Context(mount, target.urls[0], f"{request.scheme}://{authority}{prefix}")
+    prefix = mount.prefix
+    if targets.claims(mount, request):
+        prefix = _ROOT if mount.preset == "oci" else "/"
+    return Context(mount, target.urls[0], f"{request.scheme}://{request.authority}{prefix}")
 
 
 def linked_key(mount: Mount, url: str) -> str | None:
@@ -83,7 +84,7 @@ def _linked(
     """The target that a link names: an object of the mount, or a guest from another host."""
     below = below_upstream(mount, link.url)
     if below is not None:
-        path, bare = mount.prefix + below, replace(mount, hosts=())
+        path, bare = mount.prefix + below, replace(mount, hosts=(), port=None)
         asked = replace(
             request, raw_path=path, raw_query=link.url.query, authority="", absolute=False
         )
@@ -102,11 +103,11 @@ def _guest(
     any other the guest's mount has no upstreams, so that the guard checks every hop, and no
     credentials or cookies go there.
     """
-    bare = replace(mount, name=targets.URL_MOUNT, prefix="/", upstreams=(), hosts=())
+    bare = replace(mount, name=targets.URL_MOUNT, prefix="/", upstreams=(), hosts=(), port=None)
     target = targets.resolve(request, (bare,), url=str(url), expected_digests=expected)
     named = (f"{url.origin}/",) if url.host in mount.link_hosts else ()
     # What stands beside objects of the mount need not stand beside those of others.
-    guest = replace(mount, upstreams=named, hosts=(), preset=GENERIC.name, checksums=())
+    guest = replace(mount, upstreams=named, hosts=(), port=None, preset=GENERIC.name, checksums=())
     return replace(target, key=_digest_of(mount.name, "link", target.key), mount=guest)
 
 
@@ -155,6 +156,17 @@ def _without_namespace(request: Request, mounts: Sequence[Mount]) -> Request:
         if any(urls.from_text(base).authority == meant for base in mount.upstreams):
             return replace(request, raw_path=mount.prefix + request.raw_path[len(_ROOT) :])
     return request
+
+
+def _below_root(request: Request, mounts: Sequence[Mount]) -> Request:
+    """A registry that has an origin to itself: its upstream's base has the ``/v2/`` with which
+    every path of a client begins."""
+    if not request.raw_path.startswith(_ROOT):
+        return request
+    mount = targets.claiming(request, mounts)
+    if mount is None or mount.preset != "oci":
+        return request
+    return replace(request, raw_path=request.raw_path[len(_ROOT) - 1 :])
 
 
 def _digest_of(*parts: str) -> str:

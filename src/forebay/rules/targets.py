@@ -3,7 +3,8 @@
 Step 1 of the way of a request. The ways in, in the order they are tried:
 
 1. ``url=`` given beside the request (``/-/fetch?url=``);
-2. a mount that claims the authority of the request (``Mount.hosts``);
+2. a mount that claims the authority of the request (``Mount.hosts``) or the port at which it
+   came in (``Mount.port``);
 3. absolute-form, from a client that takes us for a proxy (RFC 9112 §3.2.2);
 4. URL in path: ``/https://host/p?q``, also ``/https:/host/p`` (servers in front collapse
    slashes) and ``/https%3A/host%3A8443/p`` (pip encodes the colons);
@@ -105,7 +106,7 @@ def _locate(
     if url is not None:
         return _at_url(mounts, urls.from_text(url))
     path, query = request.raw_path.partition("#")[0], request.raw_query
-    claimed = _mount_of_host(request.authority, mounts)
+    claimed = claiming(request, mounts)
     if claimed is not None:
         return _at_mount(claimed, urls.clean_path(path)[1:], query)
     suffix = "" if query is None else f"?{query}"
@@ -159,12 +160,17 @@ def _url_mount(mounts: Sequence[Mount]) -> Mount | None:
     return next((m for m in mounts if m.name == URL_MOUNT and not m.upstreams), None)
 
 
-def _mount_of_host(authority: str, mounts: Sequence[Mount]) -> Mount | None:
-    return next((mount for mount in mounts if claims(mount, authority)), None)
+def claiming(request: Request, mounts: Sequence[Mount]) -> Mount | None:
+    """The mount to which every path of this request's origin belongs; None where there is none."""
+    return next((mount for mount in mounts if claims(mount, request)), None)
 
 
-def claims(mount: Mount, authority: str) -> bool:
-    """Whether the mount has this authority for its own, by host alone or by host and port."""
+def claims(mount: Mount, request: Request) -> bool:
+    """Whether the mount has the request's origin for its own: by the port at which it came in,
+    by host alone, or by host and port."""
+    if mount.port is not None and mount.port == request.port:
+        return bool(mount.upstreams)
+    authority = request.authority
     if not mount.hosts or not mount.upstreams:
         return False
     spelled = authority.lower()

@@ -1,8 +1,9 @@
 """Tokens for container registries, fetched by us (RFC 6750, distribution specification).
 
 Clients see ``/v2/<mount>/name`` and would ask the token server for that name, which it does not
-know. So a Bearer challenge of a mount's own upstream is answered here, anonymously, and the
-token is kept for as long as it says, for its upstream and repository.
+know. So a Bearer challenge of a mount's own upstream is answered here, anonymously or with the
+Basic credentials that the request brings (the mount's own, or a client's), and the token is kept
+for as long as it says, for its upstream, repository and credentials.
 """
 
 from __future__ import annotations
@@ -45,24 +46,33 @@ class AuthorizedUpstream:
     async def open(self, ask: Ask) -> AsyncGenerator[UpstreamResponse]:
         """See ``ports.Upstream.open``."""
         found = self._upstreams.find(ask)
-        if found is None or "authorization" in ask.fields or ask.body is not None:
+        basic = ask.fields.get("authorization")
+        is_basic = basic is None or basic[:6].lower() == "basic "
+        if found is None or not is_basic or ask.body is not None:
             async with self._upstream.open(ask) as response:
                 yield response
             return
         base = found[0]
         repository = repository_of("/" + ask.url[len(base) :]) or ""
-        place = f"{base}\0{repository}"
+        place = f"{base}\0{repository}\0{basic or ''}"
+        ask = replace(ask, fields=ask.fields.without("authorization"))
         async with AsyncExitStack() as stack:
             used = self._known(place)
-            response = await stack.enter_async_context(self._upstream.open(_with(ask, used)))
+            response = await stack.enter_async_context(
+                self._upstream.open(_showing(ask, used and f"Bearer {used}"))
+            )
             if response.head.status == 401:
                 challenge = bearer_challenge(response.head.fields)
+                shown: str | None = None
                 if challenge is not None:
-                    token = await self._token(place, base, challenge, used)
-                    if token is not None:
-                        await stack.aclose()
-                        again = self._upstream.open(_with(ask, token))
-                        response = await stack.enter_async_context(again)
+                    token = await self._token(place, base, challenge, used, basic)
+                    shown = None if token is None else f"Bearer {token}"
+                elif basic is not None:
+                    shown = basic
+                if shown is not None:
+                    await stack.aclose()
+                    again = self._upstream.open(_showing(ask, shown))
+                    response = await stack.enter_async_context(again)
             yield response
 
     def _known(self, place: str) -> str | None:
@@ -70,7 +80,7 @@ class AuthorizedUpstream:
         return token if self._clock() < until else None
 
     async def _token(
-        self, place: str, base: str, challenge: Bearer, refused: str | None
+        self, place: str, base: str, challenge: Bearer, refused: str | None, basic: str | None
     ) -> str | None:
         """A token other than the one that was refused; one question for all who need it."""
         lock = self._fetching.setdefault(place, asyncio.Lock())
@@ -79,7 +89,7 @@ class AuthorizedUpstream:
                 known = self._known(place)
                 if known is not None and known != refused:
                     return known
-                grant = await self._ask(base, challenge)
+                grant = await self._ask(base, challenge, basic)
                 if grant is None:
                     return None
                 self._keep(place, grant)
@@ -95,13 +105,14 @@ class AuthorizedUpstream:
         while len(self._tokens) > MAX_TOKENS:
             self._tokens.popitem(last=False)
 
-    async def _ask(self, base: str, challenge: Bearer) -> Grant | None:
+    async def _ask(self, base: str, challenge: Bearer, basic: str | None) -> Grant | None:
         """What the token server grants; None where it grants nothing, for whatever reason: the
         registry's refusal then stands."""
         realm, registry = urls.from_text(challenge.realm), urls.from_text(base)
         if registry.scheme == "https" and realm.scheme == "http":
             return None  # a token that others have read is no token
         ask = Ask(challenge.token_url(), unguarded=realm.origin == registry.origin)
+        ask = _showing(ask, basic)
         body = bytearray()
         try:
             async with self._upstream.open(ask) as response:
@@ -118,7 +129,7 @@ class AuthorizedUpstream:
         return read_grant(bytes(body))
 
 
-def _with(ask: Ask, token: str | None) -> Ask:
-    if token is None:
+def _showing(ask: Ask, credential: str | None) -> Ask:
+    if credential is None:
         return ask
-    return replace(ask, fields=ask.fields.with_field("authorization", f"Bearer {token}"))
+    return replace(ask, fields=ask.fields.with_field("authorization", credential))

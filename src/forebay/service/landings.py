@@ -157,6 +157,25 @@ def source_of(target: Target, url: str) -> Source:
     return Source(url, mirror=url, unguarded=bool(target.mount.upstreams))
 
 
+def alongside(target: Target, other: Target) -> Target:
+    """The other target, of the same mount, asked and shared as this one is: with its credential,
+    among those who may have it (``sharing``)."""
+    credential = target.forwarded.get("authorization")
+    if credential is None:
+        return other
+    _, mark, whose = target.variant.partition(":")
+    return replace(
+        other,
+        forwarded=other.forwarded.with_field("authorization", credential),
+        variant=f"{other.variant}{mark}{whose}",
+        admission=target.admission,
+    )
+
+
 def flight_key(target: Target, *parts: str) -> str:
-    """The key under which equal questions share a flight. It begins with the target's."""
-    return "/".join((target.key, target.variant, *parts))
+    """The key under which equal questions share a flight. It begins with the target's.
+
+    Where a client must be admitted, the answer to one is no proof for another (``sharing``).
+    """
+    admission = (target.admission,) if target.admission else ()
+    return "/".join((target.key, target.variant, *admission, *parts))

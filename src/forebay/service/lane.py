@@ -26,6 +26,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from forebay.errors import ForebayError, StoreError
 from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Interval, Request, Target
 from forebay.ports import Body, Reply
+from forebay.presets import preset_of
+from forebay.presets.contract import unchanged_reply
 from forebay.rules import freshness, ranges
 from forebay.rules.cache_status import format_cache_status
 from forebay.rules.content_range import content_range
@@ -44,9 +46,6 @@ SMALL_BYTES = 64 * 1024
 CONTENT_BYTES = 32 * 1024 * 1024
 """What all bodies in memory may take together. The page cache has them too: this spares opening,
 reading and closing a file, and need only hold what is asked for many times a second."""
-
-PLAIN_PRESETS = frozenset({"conda", "dnf", "generic", "go", "immutable", "maven"})
-"""Presets of mounts whose replies are the entry's head and bytes, and nothing of our making."""
 
 UNSUITED = frozenset(
     {
@@ -183,7 +182,9 @@ class Lane:
             target = self._resolve(request)
         except ForebayError:
             return None
-        return Question(request, target) if target.mount.preset in PLAIN_PRESETS else None
+        if target.admission or not _is_plain(request, target):
+            return None
+        return Question(request, target)
 
     def answer(
         self, question: Question, range_value: str | None = None, *, may_send_files: bool = True
@@ -326,6 +327,14 @@ def selected(request: Request, target: Target, entries: Iterable[Entry]) -> Entr
     """The entry that this request selects among those under its target's key."""
     variants = [one for one in entries if dict(one.vary).get(VARIANT, "") == target.variant]
     return select_variant(request, variants, target.mount.policy)
+
+
+def _is_plain(request: Request, target: Target) -> bool:
+    """Whether the reply is the entry's head and bytes, and nothing of our making."""
+    preset = preset_of(target.mount)
+    return preset.shape_reply is unchanged_reply and (
+        preset.rewrite_for(request.method, target.path, target.mount) is None
+    )
 
 
 def _suits(entry: Entry) -> bool:

@@ -18,8 +18,8 @@ REMEMBERED_LENGTH = 1024
 class Targets:
     """``presets.resolving.resolve`` over fixed mounts, with a bounded memory.
 
-    A target follows from the request line, the authority and the fields that some mount
-    forwards, and from nothing else of the request.
+    A target follows from the request line, the authority, the port at which it came in and the
+    fields that some mount forwards, and from nothing else of the request.
     """
 
     def __init__(self, mounts: Sequence[Mount], limit: int = REMEMBERED_TARGETS) -> None:
@@ -43,6 +43,7 @@ class Targets:
             request.scheme,
             request.authority,
             request.absolute,
+            request.port,
             url,
             tuple(expected_digests),
             selecting,

@@ -29,6 +29,7 @@ from forebay.model import (
     Identity,
     Mount,
     Request,
+    Share,
     Target,
 )
 from forebay.ports import Body, Reply
@@ -286,8 +287,14 @@ def canned(request: Request, mounts: Sequence[Mount]) -> Reply | None:
     (distribution specification, end-1). None for every other request."""
     if request.raw_path not in {"/v2/", "/v2"} or request.method not in {"GET", "HEAD"}:
         return None
-    if request.absolute or not any(preset_of(mount).fetches_tokens for mount in mounts):
+    registries = [mount for mount in mounts if preset_of(mount).fetches_tokens]
+    if request.absolute or not registries:
         return None
+    if "authorization" not in request.fields and all(
+        mount.share in {Share.PRIVATE, Share.VERIFY} for mount in registries
+    ):
+        # Clients show what they have only where they were asked for it here.
+        return _sign_in(request)
     fields = Fields(
         [
             ("content-type", "application/json"),
@@ -298,3 +305,19 @@ def canned(request: Request, mounts: Sequence[Mount]) -> Reply | None:
     )
     body = BytesBody(b"{}") if request.method == "GET" else None
     return Reply(200, fields, body, CacheStatus(CacheOutcome.HIT, detail="forebay"), "/v2/", 2)
+
+
+def _sign_in(request: Request) -> Reply:
+    content = b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in with the registry\'s login"}]}'
+    fields = Fields(
+        [
+            ("content-type", "application/json"),
+            ("content-length", str(len(content))),
+            ("docker-distribution-api-version", "registry/2.0"),
+            ("www-authenticate", 'Basic realm="forebay"'),
+            ("cache-control", "no-store"),
+        ]
+    )
+    status = CacheStatus(CacheOutcome.BYPASS, detail="forebay")
+    body = BytesBody(content) if request.method == "GET" else None
+    return Reply(401, fields, body, status, "/v2/", len(content))

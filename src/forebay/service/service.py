@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from forebay import __version__
@@ -39,6 +40,7 @@ from forebay.service.lane import Lane, PeekableStore
 from forebay.service.last import last_reply
 from forebay.service.resolved import Targets
 from forebay.service.rewriting import Rewriting, canned
+from forebay.service.sharing import KEY_BYTES, Sharing
 from forebay.service.sidecars import Sidecars
 from forebay.service.story import STALE_PATIENCE_SECONDS, Story
 from forebay.streaming.crew import Surroundings
@@ -61,7 +63,8 @@ class Service:
     ``pseudonym`` is our name in Via, by which a request that comes back is known;
     ``mirror_views`` gives what is remembered of mirrors; ``stale_patience_seconds`` bounds the
     wait of a client that may have a stale answer; ``neighbours`` are the other processes of
-    this service, where there are any.
+    this service, where there are any. ``sharing`` has the mounts' own credentials;
+    without it there are none, and what is kept for one credential is lost with the process.
     """
 
     lane: Lane | None = None
@@ -78,6 +81,7 @@ class Service:
         mirror_views: Callable[[], tuple[MirrorView, ...]] = lambda: (),
         stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
         neighbours: Neighbours | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._store = store
         self._around = around
@@ -87,10 +91,13 @@ class Service:
         self._mirror_views = mirror_views
         self._targets = Targets(self._mounts)
         self._fetcher = Fetcher(store, around, neighbours)
-        self._story = Story(store, self._fetcher, around.wall_clock, stale_patience_seconds)
+        self._sharing = sharing or Sharing(mounts, secrets.token_bytes(KEY_BYTES), {})
+        self._story = Story(
+            store, self._fetcher, around.wall_clock, stale_patience_seconds, self._mounts
+        )
         self._fetcher.judge.sidecars = Sidecars(self._story.tell, around.wall_clock)
         if isinstance(store, PeekableStore):
-            self.lane = Lane(store, self._fetcher.transfers, self._targets.of, around.wall_clock)
+            self.lane = Lane(store, self._fetcher.transfers, self._resolve, around.wall_clock)
         self.summing = self._fetcher.summing
         self._rewriting = Rewriting(self._story)
         self._counts = Counts()
@@ -108,6 +115,7 @@ class Service:
         """Stop every transfer; what is covered stays."""
         if self.lane is not None:
             self.lane.close()
+        await self._story.close()
         await self._fetcher.close()
         if self._adding is not None:
             await self._adding.close()
@@ -134,10 +142,15 @@ class Service:
         if answered is not None:
             return answered
         target = self._targets.of(request, url=url, expected_digests=expected_digests)
+        target = self._sharing.placed(request, target)
+        request, target = await self._sharing.equipped(request, target)
         reply = await self._rewriting.tell(request, target, body, body_length_bytes)
         if request.method not in SAFE_METHODS:
             await self._invalidate(request.method, target, reply)
         return reply
+
+    def _resolve(self, request: Request) -> Target:
+        return self._sharing.placed(request, self._targets.of(request))
 
     async def _invalidate(self, method: str, target: Target, reply: Reply) -> None:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""

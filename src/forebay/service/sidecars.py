@@ -27,6 +27,7 @@ from forebay.ports import Reply
 from forebay.rules import targets, urls
 from forebay.rules.checksum_files import ChecksumFile, checksum_files, digest_in
 from forebay.rules.digest_fields import Digests
+from forebay.service.landings import alongside
 from forebay.service.reading import read_up_to
 from forebay.service.remembering import Remembered
 from forebay.streaming.proving import LookUp
@@ -109,13 +110,13 @@ def _beside(
     request: Request, target: Target, file: ChecksumFile, *, afresh: bool
 ) -> tuple[Request, Target]:
     """The request for a checksum file, with the fields that the object was asked for with."""
-    mount = replace(target.mount, hosts=())
+    mount = replace(target.mount, hosts=(), port=None)
     fields = Fields((name, value) for name, value in request.fields if name in mount.forward)
     if afresh:
         fields = fields.with_field("cache-control", "no-cache")
     if mount.upstreams:
         asked = Request("GET", mount.prefix + file.path[1:], None, fields)
-        return asked, targets.resolve(asked, (mount,))
+        return asked, alongside(target, targets.resolve(asked, (mount,)))
     asked = Request("GET", "/", None, fields)
     url = urls.from_text(target.urls[0]).origin + file.path
     return asked, targets.resolve(asked, (mount,), url=url)

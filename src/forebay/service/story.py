@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar, assert_never
 from urllib.parse import urlsplit
 
 from forebay.errors import NotStored, Overloaded, UpstreamError, UpstreamTimeout
-from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Request, Target
+from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Head, Mount, Request, Target
 from forebay.ports import Reply, Store
 from forebay.rules import freshness
 from forebay.rules.lifetimes import STALE_IF_ERROR_STATUSES
@@ -41,6 +41,7 @@ from forebay.service.landings import (
 from forebay.service.lane import selected
 from forebay.service.passing import Passage, answers, carries_more
 from forebay.service.remembering import Remembered
+from forebay.service.sharing import Admission
 from forebay.streaming.flight import Flight
 
 MAX_ROUNDS = 4
@@ -79,16 +80,22 @@ class Story:
         fetcher: Fetcher,
         clock: Callable[[], float],
         stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
+        mounts: Sequence[Mount] = (),
     ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._clock = clock
         self._passage = Passage(fetcher, clock)
+        self._admission = Admission(self._passage, clock, mounts)
         self._answers = Answers(store, fetcher, self._passage, clock)
         self._stale_patience_seconds = stale_patience_seconds
         self._unshareable = Remembered(clock, UNSHAREABLE_SECONDS)
         self._shared = Remembered(clock, SHARED_SECONDS)
         self._slow = Remembered(clock, SLOW_SECONDS)
+
+    async def close(self) -> None:
+        """Stop what is asked beside the fetches."""
+        await self._admission.close()
 
     async def tell(
         self,
@@ -101,9 +108,14 @@ class Story:
         for _ in range(MAX_ROUNDS):
             now = self._clock()
             found = await self._look_up(request, target)
+            entry = found.entry
+            if entry is not None and not await self._admission.admits(request, target, entry):
+                return await self._passage.ask(
+                    request, target, CacheOutcome.BYPASS, "not verified for this credential"
+                )
             decision = freshness.decide(
                 request,
-                found.entry,
+                entry,
                 now,
                 target.mount.policy,
                 target.path,
@@ -172,10 +184,9 @@ class Story:
         ):
             return await self._ask_alone(request, target, reason)
         asked, fields = request_to_keep(request, target), _range_to_begin_with(request)
-        if decision.alone or target.mount.policy.share_authorized:
+        if decision.alone:
             asked = replace(request, method="GET")
             fields = Fields((*fields, *_credentials(request, target)))
-        if decision.alone:
             # Nobody joins: only the answer's head can give leave to share it (RFC 9111 §3.5).
             key = flight_key(target, "credentials", uuid.uuid4().hex)
         seen = frozenset((entry.entry_id, entry.complete) for entry in found.stored)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
@@ -90,6 +90,8 @@ def _field_name(value: str) -> str:
 
 
 def _forwardable(value: str) -> str:
+    if value == "authorization":
+        raise ValueError("'authorization' goes upstream by a mount's share, not by forward")
     if value in NEVER_FORWARDED:
         raise ValueError(f"{value!r} is never forwarded: Forebay answers or writes it itself")
     return value
@@ -133,13 +135,39 @@ def _base_url(value: str) -> str:
     if _UNSAFE_IN_URL.search(value):
         raise ValueError(f"{value!r} holds characters that a URL must percent-encode")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL with a user name or password in it is not accepted")
+        raise ValueError(
+            "a URL with a user name or password in it is not accepted; a mount's token_file, "
+            "token_variable or netrc hold credentials"
+        )
     if "?" in value or "#" in value:
         raise ValueError(f"{value!r} has a query or fragment; a base URL has none")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     authority = host if port is None else f"{host}:{port}"
     return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}/"
 
+
+class Listen(NamedTuple):
+    """An address to listen on; an empty ``host`` is the server's own."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _as_listen(value: Any) -> Any:
+    match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*):)?([0-9]{1,5})", str(value))
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise ValueError(f"{value!r} is no address to listen on; write it like :5000 or [::1]:5000")
+    return Listen((match[1] or "").strip("[]"), int(match[2]))
+
+
+ListenAddress: TypeAlias = Annotated[
+    Listen, BeforeValidator(_as_listen), PlainSerializer(str, when_used="json")
+]
+"""Where a mount listens by itself, written like ``:5000`` or ``127.0.0.1:5000``."""
 
 Size: TypeAlias = Annotated[
     int, BeforeValidator(parse_size), PlainSerializer(format_size, when_used="json")

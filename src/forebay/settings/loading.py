@@ -26,7 +26,7 @@ from forebay.settings.kinds import NO_VALUE_WORD, PathValue
 from forebay.settings.mounts import Defaults, MountTable, PresetKeys, clashes, url_mount
 from forebay.settings.problems import Origin, SettingsError, explain
 from forebay.settings.strays import check_environment
-from forebay.settings.tables import Admin, Cache, Server, Upstream
+from forebay.settings.tables import Admin, Cache, Server, Tunnel, Upstream
 from forebay.tokens import TOKEN_FILE_NAME, read_or_make_token, read_token
 
 _CONFIG_VARIABLE = environment.variable("config")
@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     cache: Cache = Field(default_factory=Cache)
     admin: Admin = Field(default_factory=Admin)
     upstream: Upstream = Field(default_factory=Upstream)
+    tunnel: Tunnel = Field(default_factory=Tunnel)
     defaults: Defaults = Field(default_factory=Defaults)
     mounts: tuple[MountTable, ...] = ()
 
@@ -70,6 +71,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _mounts_do_not_clash(self) -> Settings:
         found = list(clashes([mount.build(self.defaults) for mount in self.mounts]))
+        found += [
+            f"mount {mount.name} listens on {self.server.port}, which is the server's own port."
+            for mount in self.mounts
+            if mount.listen is not None and mount.listen.port == self.server.port
+        ]
         if found:
             raise ValueError(" ".join(found))
         return self
@@ -81,6 +87,15 @@ class Settings(BaseSettings):
         """
         named = tuple(mount.build(self.defaults, presets) for mount in self.mounts)
         return (*named, url_mount(self.defaults)) if self.defaults.url_in_path else named
+
+    def listens(self) -> list[tuple[str, int]]:
+        """Host and port of each socket: the service's own first, then those of mounts."""
+        own = [(self.server.host, self.server.port)]
+        return own + [
+            (mount.listen.host or self.server.host, mount.listen.port)
+            for mount in self.mounts
+            if mount.listen is not None
+        ]
 
     def quotas(self) -> dict[str, int]:
         """What the objects of each mount may take on disk, where that is bounded, by its name."""
@@ -115,7 +130,7 @@ class Settings(BaseSettings):
         a value is left out, or is the word ``none`` where that can be written.
         """
         tables = self.model_dump(
-            mode="json", include={"server", "cache", "admin", "upstream", "defaults"}
+            mode="json", include={"server", "cache", "admin", "upstream", "tunnel", "defaults"}
         )
         tables["admin"] = {k: v for k, v in tables["admin"].items() if v is not None}
         for table in tables.values():

@@ -7,13 +7,16 @@ says; each key is one attribute of ``model.Policy``, ``model.TransferPolicy`` or
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from forebay.model import Mount, Policy, TransferPolicy, WhenAlone
+from forebay import credentials
+from forebay.model import Mount, Policy, Share, TransferPolicy, WhenAlone
 from forebay.settings.kinds import (
     BaseUrl,
     ChecksumPattern,
@@ -23,8 +26,10 @@ from forebay.settings.kinds import (
     Host,
     HostPattern,
     Listed,
+    ListenAddress,
     OptionalDuration,
     OptionalSize,
+    PathValue,
     Pattern,
     Size,
     Table,
@@ -60,7 +65,6 @@ _POLICY_KEYS = {
     "negative_ttl": "negative_ttl_seconds",
     "stale_if_error": "stale_if_error_seconds",
     "stale_while_revalidate": "stale_while_revalidate_seconds",
-    "share_authorized": "share_authorized",
     "ignore_vary": "ignore_vary",
     "ignore_cache_control": "ignore_cache_control",
     "obey_targeted": "obey_targeted",
@@ -119,11 +123,6 @@ class PolicyKeys(Table):
     stale_while_revalidate: Duration = _MODEL_POLICY.stale_while_revalidate_seconds
     """For how long after its time an answer may be given at once, and checked behind it.
     (Varnish calls it grace: 10s.)"""
-
-    share_authorized: bool = _MODEL_POLICY.share_authorized
-    """Whether what a client got with credentials may be given to others although the upstream
-    does not say so (by `public`, `s-maxage` or `must-revalidate`). Only for upstreams at which
-    everybody may read everything."""
 
     ignore_vary: Annotated[tuple[FieldName, ...], Listed] = _MODEL_POLICY.ignore_vary
     """Fields in the upstream's Vary that are not to make a difference."""
@@ -212,6 +211,11 @@ class MountTable(PolicyKeys):
     """Names of ours, as clients' Host field has them, at which every path belongs to the mount,
     for clients that demand a domain root."""
 
+    listen: ListenAddress | None = None
+    """An address and port of the mount's own, such as `:5000` (on `server.host`) or
+    `0.0.0.0:5000`, where every path belongs to it and nothing else of Forebay is found: for
+    clients that demand a domain root and whose machines cannot be told another name."""
+
     upstreams: Annotated[tuple[BaseUrl, ...], Listed] = Field(min_length=1)
     """Base addresses of the mirrors of one content, the preferred first. `upstream` names one."""
 
@@ -236,6 +240,31 @@ class MountTable(PolicyKeys):
     """Whether links in an index are led through the mount. Where it is not set the preset
     decides: all do, but `npm`, whose lockfiles are better with the registry's own addresses;
     pnpm and yarn need it."""
+
+    share: Share | None = None
+    """Who gets what was fetched with a client's `Authorization`, which then goes to the upstreams:
+    `private`, who shows the same credential; `verify`, who shows one that the upstream accepts
+    for that object, asked with a HEAD; `public`, everybody who reaches the mount. Where it is not
+    set, nothing that was fetched with a client's credentials is kept. With credentials of the
+    mount's own it is `public` unless set."""
+
+    verify_ttl: Duration = 60.0
+    """With `share = "verify"`: for how long a client need not be verified again for an object
+    that has not changed. Who loses a right keeps what is stored for so long."""
+
+    token_file: PathValue | None = None
+    """A file with a token that the upstreams are shown as `Authorization: Bearer`, for GET and
+    HEAD; read again within half a minute after it has changed."""
+
+    token_variable: str | None = None
+    """The same with the token in this variable of the environment."""
+
+    username: str | None = None
+    """Sends `token_file` or `token_variable` as the password of this user (`Basic`)."""
+
+    netrc: PathValue | None = None
+    """A netrc file, such as `~/.netrc`, whose entry for the upstreams' host they are shown, for
+    GET and HEAD."""
 
     @model_validator(mode="before")
     @classmethod
@@ -271,6 +300,30 @@ class MountTable(PolicyKeys):
             raise ValueError(f"the prefix /{segments[1]} is Forebay's own; choose another")
         return self
 
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> MountTable:
+        sources = [k for k in ("token_file", "token_variable", "netrc") if getattr(self, k)]
+        if len(sources) > 1:
+            raise ValueError(f"sets {' and '.join(sources)}; keep one of them")
+        if self.username is not None and sources not in (["token_file"], ["token_variable"]):
+            raise ValueError("sets username without token_file or token_variable, its password")
+        if sources and self.share is Share.VERIFY:
+            raise ValueError(
+                f"sets {sources[0]} and share = 'verify', which asks with clients' own "
+                "credentials; keep one of them"
+            )
+        return self
+
+    def read_credentials(self) -> Callable[[], str] | None:
+        """What reads the mount's own credentials; None where it has none."""
+        if self.token_file is not None:
+            return partial(credentials.from_file, self.token_file, self.username)
+        if self.token_variable is not None:
+            return partial(credentials.from_variable, self.token_variable, self.username)
+        if self.netrc is not None:
+            return partial(credentials.from_netrc, self.netrc, self.upstreams)
+        return None
+
     def build(self, defaults: Defaults, presets: PresetKeys = MappingProxyType({})) -> Mount:
         """The mount with all its policy: its own keys go before its preset's, those before
         ``defaults``."""
@@ -283,15 +336,23 @@ class MountTable(PolicyKeys):
         if link_hosts is None:
             # What a client may name in full it may also be led to, and nothing else.
             link_hosts = ("*",) if defaults.url_in_path else ()
+        has_own = self.read_credentials() is not None
+        share = self.share or (Share.PUBLIC if has_own else None)
+        policies = _policies(keys)
+        if share is not None:
+            policies["policy"] = _shared(policies["policy"], share, has_own=has_own)
         return Mount(
             name=self.name,
             prefix=_with_slash(self.prefix),
             upstreams=self._upstreams(),
             hosts=self.hosts,
+            port=self.listen.port if self.listen is not None else None,
             preset=self.preset,
             link_hosts=link_hosts,
             rewrite_links=self.rewrite_links,
-            **_policies(keys),
+            share=share,
+            verify_seconds=self.verify_ttl,
+            **policies,
         )
 
     def _upstreams(self) -> tuple[str, ...]:
@@ -320,6 +381,7 @@ def clashes(mounts: Sequence[Mount]) -> Iterator[str]:
             ("name", mount.name),
             ("prefix", mount.prefix),
             *(("host", host) for host in mount.hosts),
+            *([] if mount.port is None else [("port", str(mount.port))]),
         ]
         for claim in claims:
             first = claimed.setdefault(claim, position)
@@ -329,6 +391,16 @@ def clashes(mounts: Sequence[Mount]) -> Iterator[str]:
                     f"mounts {first + 1} and {position + 1} both have the {kind} {value!r}; "
                     "give one of them another."
                 )
+
+
+def _shared(policy: Policy, share: Share, *, has_own: bool) -> Policy:
+    """The policy of a mount that shares what credentials brought: the rule that the mount has for
+    them takes the place of Vary and of RFC 9111 §3.5."""
+    if share is Share.PUBLIC and not has_own:
+        # Who may not see an object is often told 404, and that is nobody else's answer.
+        policy = replace(policy, negative_ttl_seconds=0.0)
+    ignored = (*policy.ignore_vary, "authorization")
+    return replace(policy, share_authorized=True, ignore_vary=ignored)
 
 
 def _with_slash(prefix: str) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from forebay.settings.environment import variable
 from forebay.settings.loading import Settings
 from forebay.settings.mounts import Defaults, MountTable, PolicyKeys
-from forebay.settings.tables import Admin, Cache, Server, Upstream
+from forebay.settings.tables import Admin, Cache, Server, Tunnel, Upstream
 
 _INTRODUCTION = """\
 # Configuration
@@ -68,6 +68,7 @@ def render() -> str:
         ("cache", Cache),
         ("admin", Admin),
         ("upstream", Upstream),
+        ("tunnel", Tunnel),
         ("defaults", Defaults),
     )
     parts = [_INTRODUCTION]

@@ -143,6 +143,21 @@ class Admin(Table):
     first start and kept in `admin-token` in the cache directory, readable by its owner only."""
 
 
+class Tunnel(Table):
+    """Tunnels through Forebay, for clients that have it as their proxy for `https://` too. What
+    goes through one is encrypted between its ends: nothing of it is cached, checked or seen."""
+
+    hosts: Annotated[tuple[Literal["*"] | HostPattern, ...], Listed] = ()
+    """Hosts to which CONNECT opens a tunnel: `example.org`, `*.example.org`, or `*` for every
+    public host. Empty refuses all. (Squid: every host, from every client that it serves.)"""
+
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+    """Ports to which a tunnel may lead. (Squid 443.)"""
+
+    idle_timeout: Duration = Field(default=300.0, gt=0)
+    """How long a tunnel may carry nothing before it is closed. (Squid 30m, nginx 60s.)"""
+
+
 class Upstream(Table):
     """How Forebay asks other servers, and which ones it may ask for a stranger.
 

@@ -15,6 +15,7 @@ from forebay.web.door import Door
 from forebay.web.fastlane import FastLane
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
+from forebay.web.tunnel import Tunnels
 
 logger = logging.getLogger("forebay.web")
 
@@ -29,6 +30,8 @@ def make_app(
     shutdown: Sequence[Hook] = (),
     landing: bool = True,
     limits: DoorLimits | None = None,
+    tunnels: Tunnels | None = None,
+    mount_ports: frozenset[int] = frozenset(),
 ) -> App:
     """The ASGI application.
 
@@ -36,6 +39,8 @@ def make_app(
     order before the first request, ``shutdown`` hooks in order after the last, each of them
     even where an earlier one failed. ``landing`` is to be false where a mount has the prefix
     ``/``. ``limits`` here bound request bodies; connections take theirs from the protocol.
+    ``tunnels`` open what CONNECT asks for; without them it is refused. At ``mount_ports`` every
+    path is for the service.
     """
     return Application(
         service,
@@ -44,6 +49,8 @@ def make_app(
         shutdown=shutdown,
         landing=landing,
         limits=limits or DoorLimits(),
+        tunnels=tunnels,
+        mount_ports=mount_ports,
     )
 
 
@@ -62,14 +69,29 @@ class Application:
         shutdown: Sequence[Hook],
         landing: bool,
         limits: DoorLimits,
+        tunnels: Tunnels | None,
+        mount_ports: frozenset[int],
     ) -> None:
+        self.tunnels = tunnels
+        """For a protocol that knows them, as ``fast_lane``."""
         metrics = Metrics()
         service.door_counts = metrics.counts
         self._readiness = Readiness()
         self._startup, self._shutdown = startup, shutdown
         admin = cast("App", make_admin(service, metrics, self._readiness))
         guard = AdminGuard(token)
-        self._door = Door(service, admin, guard, metrics, landing=landing, limits=limits)
+        self.mount_ports = mount_ports
+        """Local ports of mounts; requests there are not for the fast lane, which knows requests
+        by their octets alone."""
+        self._door = Door(
+            service,
+            admin,
+            guard,
+            metrics,
+            landing=landing,
+            limits=limits,
+            mount_ports=mount_ports,
+        )
         if service.lane is not None:
             self.fast_lane = FastLane(
                 service.lane, metrics, self._door.is_download, service.note_served

@@ -19,18 +19,21 @@ import logging
 import socket
 import struct
 import urllib.parse
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 import httptools
 
-from forebay.web import heads, zerocopy
+from forebay.errors import ForebayError
+from forebay.web import heads, log, zerocopy
 from forebay.web.asgi import INTERIM, RAW_TARGET, ZERO_COPY, App, Scope
 from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
-from forebay.web.cycle import Cycle
+from forebay.web.cycle import ANSWERED, Cycle
 from forebay.web.heads import Refusal
 from forebay.web.limits import DoorLimits
+from forebay.web.problems import problem_of
 from forebay.web.refusals import refusal_app
 from forebay.web.stall import StallWatch
+from forebay.web.tunnel import ESTABLISHED, Tunnel, Tunnels, authority_of
 from forebay.web.uvicorn_surface import HttpToolsProtocol
 from forebay.web.zerocopy import FileSend
 
@@ -71,6 +74,7 @@ class ClientConnection(HttpToolsProtocol):
         self._half_closed = False
         self._written_bytes = 0
         self._sender_bytes = 0
+        self._early: bytearray | None = None
 
     # The connection comes and goes.
 
@@ -163,11 +167,15 @@ class ClientConnection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or Refusal(400, "This is not a request HTTP/1.1 knows."))
             return
-        if self._unparsed_bytes > self.limits.max_head_bytes:
+        if self._unparsed_bytes > self.limits.max_head_bytes and self._early is None:
             # In a body these are trailers, or extensions of chunks: the parser gathers them.
             part = "head is" if self._in_head else "trailers are"
             self._refuse(Refusal(431, f"The request {part} too long."))
-        elif (self._running, self._deadline, self.timeout_keep_alive_task) == (None, None, None):
+        elif self._early is None and (
+            self._running,
+            self._deadline,
+            self.timeout_keep_alive_task,
+        ) == (None, None, None):
             self._arm_deadline()
 
     def _feed(self, data: bytes) -> None:
@@ -177,6 +185,9 @@ class ClientConnection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as pause:
                 # An offer to switch protocols is declined by going on as before (RFC 9110 §7.8).
                 data = data[pause.args[0] :]
+                if self._early is not None:
+                    self._early += data  # What a client sent into its tunnel before it was open.
+                    return
             else:
                 return
 
@@ -218,6 +229,9 @@ class ClientConnection(HttpToolsProtocol):
         self._disarm_deadline()
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
+        if method == "CONNECT" and self._tunnels is not None:
+            self._begin_tunnel(self._tunnels)
+            return
         refusal = heads.check_head(version, method, self.url, self.headers)
         if refusal is not None:
             self._raise(refusal)
@@ -287,9 +301,72 @@ class ClientConnection(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    # Tunnels (RFC 9110 §9.3.6), where the application offers them.
+
+    @property
+    def _tunnels(self) -> Tunnels | None:
+        return getattr(self.app, "tunnels", None)
+
+    def _begin_tunnel(self, tunnels: Tunnels) -> None:
+        authority = authority_of(self.url)
+        if authority is None:
+            self._raise(Refusal(400, "CONNECT names a host and a port, like example.org:443."))
+        if self._running is not None or not tunnels.has_room:
+            self._raise(Refusal(503, "No tunnel can be opened on this connection now."))
+        self._early = bytearray()
+        self.cycle = ANSWERED  # type: ignore[assignment]  # nothing of this request is to come
+        self.flow.pause_reading()
+        tunnels.open_count += 1
+        task = self.loop.create_task(self._open_tunnel(tunnels, *authority))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _open_tunnel(self, tunnels: Tunnels, host: str, port: int) -> None:
+        """Connect, tell the client, and hand its transport over; or say why not."""
+        begin = self.loop.time()
+
+        def note(status: int, sent_bytes: int, note: str) -> None:
+            tunnels.open_count -= 1
+            client, name = self.client[0] if self.client else "", f"{host}:{port}"
+            duration = self.loop.time() - begin
+            log.write(
+                log.AccessLine(client, "CONNECT", name, status, sent_bytes, duration, "-", note)
+            )
+
+        def closed(sent_bytes: int, error: Exception | None) -> None:
+            note(200, sent_bytes, "tunnel")
+            self.connection_lost(error)
+
+        try:
+            tunnel = Tunnel(tunnels.dialer.idle_seconds, closed)
+            try:
+                await tunnels.dialer.connect(host, port, lambda: tunnel.far)
+            except BaseException:
+                tunnel.abandon()
+                raise
+        except ForebayError as error:
+            self._early = None
+            status = problem_of(error).status
+            note(status, 0, error.detail)
+            self._refuse(Refusal(status, error.detail))
+            return
+        except BaseException:
+            tunnels.open_count -= 1
+            self.transport.abort()
+            raise
+        self.transport.set_protocol(tunnel.client)
+        tunnel.client.connection_made(self.transport)
+        if self.transport.is_closing():
+            # The client's end is already told to this protocol, not to the tunnel.
+            tunnel.client.connection_lost(None)
+            return
+        tunnel.client.write(ESTABLISHED)
+        tunnel.far.write(bytes(self._early or b""))
+        self.flow.resume_reading()
+
     # Refusals and deadlines.
 
-    def _raise(self, refusal: Refusal) -> None:
+    def _raise(self, refusal: Refusal) -> NoReturn:
         self._refusal = refusal
         raise RefusedError(refusal)
 

@@ -69,7 +69,10 @@ CLIENT_LEFT = 499
 
 
 class Door:
-    """Answers each HTTP request of one server; ``landing`` says whether ``/`` is the door's own."""
+    """Answers each HTTP request of one server; ``landing`` says whether ``/`` is the door's own.
+
+    At ``mount_ports`` nothing is the door's own.
+    """
 
     def __init__(
         self,
@@ -80,7 +83,9 @@ class Door:
         *,
         landing: bool,
         limits: DoorLimits,
+        mount_ports: frozenset[int] = frozenset(),
     ) -> None:
+        self._mount_ports = mount_ports
         self._service = service
         self._admin = admin
         self._guard = guard
@@ -128,7 +133,8 @@ class Door:
 
     async def _route(self, exchange: Exchange, target: RawTarget) -> None:
         method, path = exchange.method, target.path
-        if self.is_download(method, target):
+        at_mount = exchange.request.port in self._mount_ports and method != "PURGE"
+        if at_mount or self.is_download(method, target):
             await self._download(exchange, None, digests.from_fields(exchange.request.fields))
         elif target.absolute:
             await self._purge(exchange)

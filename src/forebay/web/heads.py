@@ -72,7 +72,11 @@ def check_head(version: str, method: str, target: bytes, fields: RawFields) -> R
             return Refusal(400, "HTTP/0.9 is not spoken here; send an HTTP/1.1 request.")
         return Refusal(505, "Only HTTP/1.0 and HTTP/1.1 are spoken on this port.")
     if method == "CONNECT":
-        return Refusal(405, "Tunnels are not offered; ask for the http or https URL itself.")
+        return Refusal(
+            405,
+            "Tunnels are not offered, since nothing in them can be cached; ask for "
+            "/https://host/path at this server, or let the operator list hosts in tunnel.hosts.",
+        )
     return (
         _check_target(target)
         or _check_host(version, fields)

@@ -36,7 +36,7 @@ def request_of(scope: Scope, target: RawTarget) -> Request:
     """The request as the service understands it; for absolute-form the Host field does not
     count (RFC 9112 §3.2.2)."""
     fields = Fields.from_raw(scope["headers"])
-    client = scope.get("client")
+    client, server = scope.get("client"), scope.get("server")
     authority = target.authority.decode("latin-1") if target.absolute else fields.get("host")
     return Request(
         method=scope["method"],
@@ -47,6 +47,7 @@ def request_of(scope: Scope, target: RawTarget) -> Request:
         authority=authority or "",
         client_host=client[0] if client else "",
         absolute=target.absolute,
+        port=server[1] if server else None,
     )
 
 

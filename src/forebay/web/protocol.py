@@ -38,7 +38,10 @@ class ForebayHttpProtocol(ClientConnection):
         super().connection_made(transport)
         fast_lane = getattr(self.app, "fast_lane", None)
         # Where a limit is set, every answer counts and is for the ordinary way to refuse.
-        if fast_lane is not None and self.limit_concurrency is None:
+        own_port = self.server is not None and self.server[1] in getattr(
+            self.app, "mount_ports", ()
+        )
+        if fast_lane is not None and self.limit_concurrency is None and not own_port:
             host = self.client[0] if self.client else ""
             self._express = Express(fast_lane, host, may_send_files=self._has_zero_copy())
 
