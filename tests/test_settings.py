@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from forebay.model import Policy, TransferPolicy, WhenAlone
 from forebay.presets import preset_settings
 from forebay.rules import targets
-from forebay.settings import Settings, SettingsError, load
+from forebay.settings import ClientKeys, Settings, SettingsError, load
 from forebay.settings.kinds import NEVER_FORWARDED
 from forebay.settings.mounts import _POLICY_KEYS, _TRANSFER_KEYS, URL_MOUNT_NAME, PolicyKeys
 from forebay.settings.reference import render
@@ -254,7 +254,8 @@ def test_a_token_of_the_wrong_type_is_not_repeated_either(config: Path) -> None:
 def test_every_policy_key_is_an_attribute_of_the_model() -> None:
     assert set(_POLICY_KEYS.values()) == set(Policy.__dataclass_fields__)
     assert set(_TRANSFER_KEYS.values()) == set(TransferPolicy.__dataclass_fields__)
-    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, "forward", "checksums"} == set(PolicyKeys.model_fields)
+    elsewhere = {"forward", "checksums", *ClientKeys.model_fields}
+    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, *elsewhere} == set(PolicyKeys.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from forebay.rules.eviction import Eviction
 from forebay.service import Service
 from forebay.service.authorizing import AuthorizedUpstream
 from forebay.service.presented import PresentedUpstream
-from forebay.settings import Settings, load
+from forebay.settings import ClientKeys, Settings, load
+from forebay.settings.access import parse_address
 from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
@@ -26,9 +27,15 @@ from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
 from forebay.upstream.resolver import Resolver
-from forebay.web.application import make_app
+from forebay.upstream.turns import TurnTakingUpstream
+from forebay.web.application import AdminSide, make_app
 from forebay.web.asgi import App
+from forebay.web.auth import AdminKey
+from forebay.web.credentials import TokenBook
+from forebay.web.entrance import Access, Entrance
 from forebay.web.limits import DoorLimits
+from forebay.web.proxies import Proxies
+from forebay.web.shares import ClientLimits, Shares
 
 
 def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
@@ -58,7 +65,10 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
-    presented = PresentedUpstream(upstream, mounts)
+    in_turn = TurnTakingUpstream(
+        upstream, settings.upstream.max_requests_per_host, settings.upstream.connect_timeout
+    )
+    presented = PresentedUpstream(in_turn, mounts)
     around = Surroundings(
         upstream=AuthorizedUpstream(presented, mounts, time.monotonic),
         health=mirrors,
@@ -85,6 +95,8 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
         landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
+        admin=_admin_side(settings),
+        entrance=_entrance(settings),
     )
 
 
@@ -111,7 +123,40 @@ def _guard(settings: Settings, resolver: Resolver | None) -> Guard:
     )
     for address in _addresses(settings.server.host):
         guard.note_listening(address, settings.server.port)
+    admin = settings.admin.listen and parse_address(settings.admin.listen)
+    if admin and admin.path is None:
+        for address in _addresses(admin.host):
+            guard.note_listening(address, admin.port)
     return guard
+
+
+def _admin_side(settings: Settings) -> AdminSide:
+    """Raises ``ValueError`` or ``OSError`` for a token that cannot be read."""
+    keys = (AdminKey(t.name, t.reveal(), frozenset(t.scopes)) for t in settings.admin.tokens)
+    return AdminSide(tuple(keys), apart=settings.admin.listen is not None)
+
+
+def _entrance(settings: Settings) -> Entrance:
+    """Who may download, and how much. Raises as ``_admin_side``."""
+    limits = settings.limits
+    bounds = ClientLimits(
+        requests_per_second=limits.requests_per_second,
+        request_burst=limits.request_burst,
+        max_downloads=limits.max_downloads,
+        queue_seconds=limits.queue_timeout,
+        rate_bytes_per_second=limits.rate,
+    )
+    access = {name: _access(keys) for name, keys in settings.clients().items()}
+    return Entrance(
+        access={name: one for name, one in access.items() if not one.is_open},
+        proxies=Proxies(settings.server.trusted_proxies),
+        shares=Shares(bounds),
+    )
+
+
+def _access(keys: ClientKeys) -> Access:
+    tokens = [(token.name, token.reveal()) for token in keys.client_tokens]
+    return Access(TokenBook(tokens) if tokens else None, keys.client_networks)
 
 
 def _addresses(host: str) -> set[str]:

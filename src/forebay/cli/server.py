@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ipaddress
 import signal
 import socket
+import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,10 +20,62 @@ from forebay.app import create_app, door_limits
 from forebay.cli.banner import banner
 from forebay.cli.common import fail
 from forebay.settings import Settings
-from forebay.web.protocol import protocol_with
+from forebay.settings.access import parse_address
+from forebay.web.limits import AdminAddress
+from forebay.web.protocol import ForebayHttpProtocol, protocol_with
+from forebay.web.tls import LOOK_EVERY_SECONDS, Certificates
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
+
+
+def admin_address(settings: Settings) -> AdminAddress | None:
+    """Where the admin side listens, as its connections will know it."""
+    if settings.admin.listen is None:
+        return None
+    address = parse_address(settings.admin.listen)
+    if address.path is not None:
+        return AdminAddress(path=str(address.path))
+    if address.port != settings.server.port:
+        return AdminAddress(address.port)
+    # The same port at two addresses of this machine: a host name will not tell them apart.
+    return AdminAddress(address.port, str(ipaddress.ip_address(address.host)))
+
+
+def protocol_for(settings: Settings) -> type[ForebayHttpProtocol]:
+    """The protocol class for these settings."""
+    return protocol_with(door_limits(settings), admin_address(settings))
+
+
+class _TlsContext:
+    """What gives a server its context, and keeps it up to date; an object without state of its
+    own, so that it reaches worker processes."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+
+    def __call__(self, _config: uvicorn.Config, _default: Any) -> ssl.SSLContext:
+        """The context; called in the loop that serves with it."""
+        certificates = Certificates(*self._files)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, RuntimeError):  # Only a main thread hears signals.
+            loop.add_signal_handler(signal.SIGHUP, certificates.reload)
+
+        def look() -> None:
+            certificates.reload_if_changed()
+            loop.call_later(LOOK_EVERY_SECONDS, look)
+
+        loop.call_later(LOOK_EVERY_SECONDS, look)
+        return certificates.context
+
+
+def _tls(settings: Settings) -> _TlsContext | None:
+    """Raises ``ValueError`` or ``OSError`` for files that nothing can be served with."""
+    certificate, key = settings.tls.certificate, settings.tls.key
+    if certificate is None or key is None:
+        return None
+    Certificates(certificate, key)
+    return _TlsContext(certificate, key)
 
 
 def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvicorn.Config:
@@ -34,11 +91,12 @@ def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvic
         timeout_keep_alive=int(server.idle_timeout),
         timeout_graceful_shutdown=int(server.stop_timeout),
         # Date and Server are the upstream's; the log line is our own; and X-Forwarded-For is
-        # anyone's invention until a proxy in front is configured.
+        # anyone's invention unless a trusted proxy sent it: our own ``web.proxies`` sees to that.
         date_header=False,
         server_header=False,
         access_log=False,
         proxy_headers=False,
+        ssl_context_factory=_tls(settings),
         log_config=log_config(server.log_level),
     )
 
@@ -87,20 +145,22 @@ class _Server(uvicorn.Server):
         _say("Stopped.")
 
 
-def run_here(settings: Settings, listener: socket.socket) -> None:
+def run_here(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve in this process until a signal; where the service cannot be made, say why and end."""
     try:
-        application = create_app(settings)
+        config = _uvicorn_config(settings, create_app(settings), protocol_for(settings))
     except (OSError, ValueError) as error:
         fail(f"Forebay cannot start: {error}.")
-    config = _uvicorn_config(settings, application, protocol_with(door_limits(settings)))
-    _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=[listener])
+    _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=listeners)
 
 
-def run_workers(settings: Settings, listener: socket.socket) -> None:
+def run_workers(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve in worker processes, which read the settings from the environment."""
-    config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
-    supervisor = Multiprocess(config, sockets=[listener])
+    try:
+        config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
+    except (OSError, ValueError) as error:
+        fail(f"Forebay cannot start: {error}.")
+    supervisor = Multiprocess(config, sockets=listeners)
     _say(banner(settings))
     supervisor.run()
     _say("Stopped.")

@@ -9,7 +9,7 @@ from forebay import __version__
 from forebay.errors import ForebayError, LoopDetected
 from forebay.model import Entry, Head, Mount, Request, Target
 from forebay.ports import Removed, Reply, Scrubbed, Selection, Store, StoredObject
-from forebay.presets import resolving
+from forebay.presets import preset_of, resolving
 from forebay.rules import coverage as cov
 from forebay.rules import urls
 from forebay.rules.heads import went_through
@@ -105,6 +105,13 @@ class Service:
         if request.method not in SAFE_METHODS:
             await self._invalidate(request.method, target, reply)
         return reply
+
+    def mounts_asked(self, request: Request, *, url: str | None = None) -> tuple[str, ...]:
+        """The name of the mount that ``respond`` would answer by; several where the answer is
+        about all of them. Raises ``ForebayError`` where there is none."""
+        if canned(request, self._mounts) is not None:
+            return tuple(m.name for m in self._mounts if preset_of(m).fetches_tokens)
+        return (self._targets.of(request, url=url).mount.name,)
 
     async def _invalidate(self, method: str, target: Target, reply: Reply) -> None:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""

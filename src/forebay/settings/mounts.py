@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, model_validator
 
 from forebay.model import Mount, Policy, TransferPolicy, WhenAlone
+from forebay.settings.access import ClientKeys
 from forebay.settings.kinds import (
     BaseUrl,
     ChecksumPattern,
@@ -27,7 +28,6 @@ from forebay.settings.kinds import (
     OptionalSize,
     Pattern,
     Size,
-    Table,
 )
 
 URL_MOUNT_NAME = "url"
@@ -83,7 +83,7 @@ _MODEL_POLICY = Policy()
 _MODEL_TRANSFER = TransferPolicy()
 
 
-class PolicyKeys(Table):
+class PolicyKeys(ClientKeys):
     """Keys that `[defaults]` and each mount may set; a mount's own go first."""
 
     ttl: OptionalDuration = _MODEL_POLICY.default_ttl_seconds
@@ -309,6 +309,12 @@ def explicit_policy(keys: PolicyKeys) -> dict[str, Any]:
     """The policy keys that were written down, with their values."""
     written = keys.model_fields_set & PolicyKeys.model_fields.keys()
     return {key: getattr(keys, key) for key in PolicyKeys.model_fields if key in written}
+
+
+def client_keys(mount: PolicyKeys | None, defaults: Defaults) -> ClientKeys:
+    """Who may download by this mount (None is URL-in-path)."""
+    keys = {**explicit_policy(defaults), **(explicit_policy(mount) if mount is not None else {})}
+    return ClientKeys.model_construct(**{k: keys[k] for k in ClientKeys.model_fields if k in keys})
 
 
 def clashes(mounts: Sequence[Mount]) -> Iterator[str]:

@@ -6,7 +6,6 @@ application, so that a route added here cannot be left open by mistake.
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -21,11 +20,10 @@ from forebay.errors import ForebayError
 from forebay.ports import Scrubbed, Selection
 from forebay.service import Service
 from forebay.views import ObjectView, PurgeResult, Statistics, TransferView
+from forebay.web import audit
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
 from forebay.web.problems import Problem, problem_of
-
-audit_logger = logging.getLogger("forebay.audit")
 
 _CHOICES = ("url", "prefix", "mount", "tag", "all")
 
@@ -132,32 +130,25 @@ def _add_purge(app: FastAPI, service: Service) -> None:
     async def purge(order: PurgeOrder, request: Request) -> PurgeResult:
         """Remove stored objects; with ``dry_run`` only count them."""
         result = await order.carry_out(service)
-        audit(request.client.host if request.client else "", order.words(), result)
+        if not result.dry_run:
+            audit.write(
+                audit.line_for(request.scope, "purge", order.words(), result),
+            )
         return result
 
 
 def _add_scrub(app: FastAPI, service: Service) -> None:
     @app.post("/-/scrub", status_code=202, dependencies=_token_documented)
-    async def begin_scrub() -> Scrubbed:
+    async def begin_scrub(request: Request) -> Scrubbed:
         """Compare every stored byte with its checksum, behind; a scrub that runs goes on."""
-        return service.begin_scrub()
+        begun = service.begin_scrub()
+        audit.write(audit.line_for(request.scope, "scrub", "all"))
+        return begun
 
     @app.get("/-/scrub", dependencies=_token_documented)
     async def scrubbed() -> Scrubbed:
         """How far the last scrub has come."""
         return service.scrubbed() or Scrubbed()
-
-
-def audit(client_host: str, what: str, result: PurgeResult) -> None:
-    """One line for each change; a dry run changes nothing."""
-    if not result.dry_run:
-        audit_logger.info(
-            "purge %s by %s removed %d objects, %d bytes",
-            what,
-            client_host or "-",
-            result.objects,
-            result.size_bytes,
-        )
 
 
 def _add_health(app: FastAPI, service: Service, metrics: Metrics, readiness: Readiness) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 from forebay.service import Service
 from forebay.web.admin import Readiness, make_admin
 from forebay.web.asgi import App, Receive, Scope, Send
-from forebay.web.auth import AdminGuard
+from forebay.web.auth import AdminGuard, AdminKey
 from forebay.web.door import Door
+from forebay.web.entrance import Entrance
 from forebay.web.fastlane import FastLane
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
@@ -18,6 +20,15 @@ from forebay.web.metrics import Metrics
 logger = logging.getLogger("forebay.web")
 
 Hook: TypeAlias = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSide:
+    """``keys`` open the admin side, each for its scopes; ``apart`` says whether it has an address
+    of its own, which the protocol then knows."""
+
+    keys: tuple[AdminKey, ...] = ()
+    apart: bool = False
 
 
 def make_app(
@@ -28,6 +39,8 @@ def make_app(
     shutdown: Sequence[Hook] = (),
     landing: bool = True,
     limits: DoorLimits | None = None,
+    admin: AdminSide | None = None,
+    entrance: Entrance | None = None,
 ) -> App:
     """The ASGI application.
 
@@ -35,10 +48,13 @@ def make_app(
     order before the first request, ``shutdown`` hooks in order after the last, each of them
     even where an earlier one failed. ``landing`` is to be false where a mount has the prefix
     ``/``. ``limits`` here bound request bodies; connections take theirs from the protocol.
+    ``admin`` has further tokens, ``entrance`` says who may download, and how much.
     """
+    admin = admin or AdminSide()
     return Application(
         service,
-        token=token,
+        admin=replace(admin, keys=(AdminKey("admin", token), *admin.keys)),
+        entrance=entrance or Entrance(),
         startup=startup,
         shutdown=shutdown,
         landing=landing,
@@ -56,7 +72,8 @@ class Application:
         self,
         service: Service,
         *,
-        token: str,
+        admin: AdminSide,
+        entrance: Entrance,
         startup: Sequence[Hook],
         shutdown: Sequence[Hook],
         landing: bool,
@@ -65,12 +82,19 @@ class Application:
         metrics = Metrics()
         self._readiness = Readiness()
         self._startup, self._shutdown = startup, shutdown
-        admin = cast("App", make_admin(service, metrics, self._readiness))
-        guard = AdminGuard(token)
-        self._door = Door(service, admin, guard, metrics, landing=landing, limits=limits)
+        self._door = Door(
+            service,
+            cast("App", make_admin(service, metrics, self._readiness)),
+            AdminGuard(admin.keys),
+            metrics,
+            entrance,
+            landing=landing,
+            limits=limits,
+            admin_apart=admin.apart,
+        )
         if service.lane is not None:
             self.fast_lane = FastLane(
-                service.lane, metrics, self._door.is_download, service.note_served
+                service.lane, metrics, self._door.is_download, service.note_served, entrance
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -24,11 +24,11 @@ from typing import Any, ClassVar, cast
 import httptools
 
 from forebay.web import heads, zerocopy
-from forebay.web.asgi import RAW_TARGET, ZERO_COPY, App, Scope
+from forebay.web.asgi import ADMIN_SIDE, RAW_TARGET, ZERO_COPY, App, Scope
 from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
 from forebay.web.cycle import Cycle
 from forebay.web.heads import Refusal
-from forebay.web.limits import DoorLimits
+from forebay.web.limits import AdminAddress, DoorLimits
 from forebay.web.refusals import refusal_app
 from forebay.web.stall import StallWatch
 from forebay.web.uvicorn_surface import HttpToolsProtocol
@@ -53,6 +53,9 @@ class ClientConnection(HttpToolsProtocol):
     limits: ClassVar[DoorLimits] = DoorLimits()
     descriptors: ClassVar[Descriptors] = DESCRIPTORS
     shedder: ClassVar[Shedder] = SHEDDER
+    admin_address: ClassVar[AdminAddress | None] = None
+    """Where the admin side has an address of its own; connections there are marked."""
+    is_admin_side: bool = False
     socket_fileno: int = -1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -80,6 +83,8 @@ class ClientConnection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
         sock = transport.get_extra_info("socket")
         self.socket_fileno = sock.fileno() if sock is not None else -1
+        if self.admin_address is not None and sock is not None:
+            self.is_admin_side = self.admin_address.is_of(sock.getsockname())
         self._stall = StallWatch(
             self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled,
             self._given, self.limits.min_rate_bytes,
@@ -250,6 +255,7 @@ class ClientConnection(HttpToolsProtocol):
         scope["raw_path"] = self.root_path.encode("ascii") + target.path
         scope["query_string"] = target.query or b""
         scope[RAW_TARGET] = self.url
+        scope[ADMIN_SIDE] = self.is_admin_side
         if self._has_zero_copy():
             scope["extensions"] = {ZERO_COPY: {}}
 

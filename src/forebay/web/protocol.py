@@ -18,12 +18,16 @@ from forebay.web.connection import ClientConnection
 from forebay.web.cycle import ANSWERED
 from forebay.web.fastlane import Express, FileAnswer
 from forebay.web.filecycle import FileCycle
-from forebay.web.limits import DoorLimits
+from forebay.web.limits import AdminAddress, DoorLimits
 
 
-def protocol_with(limits: DoorLimits) -> type[ForebayHttpProtocol]:
-    """The protocol class with other limits, for uvicorn's ``http=``."""
-    return type("ForebayHttpProtocol", (ForebayHttpProtocol,), {"limits": limits})
+def protocol_with(
+    limits: DoorLimits, admin_address: AdminAddress | None = None
+) -> type[ForebayHttpProtocol]:
+    """The protocol class with other limits, for uvicorn's ``http=``; ``admin_address`` is where
+    the admin side listens, if that is not where downloads are."""
+    changed = {"limits": limits, "admin_address": admin_address}
+    return type("ForebayHttpProtocol", (ForebayHttpProtocol,), changed)
 
 
 class ForebayHttpProtocol(ClientConnection):
@@ -38,7 +42,7 @@ class ForebayHttpProtocol(ClientConnection):
         super().connection_made(transport)
         fast_lane = getattr(self.app, "fast_lane", None)
         # Where a limit is set, every answer counts and is for the ordinary way to refuse.
-        if fast_lane is not None and self.limit_concurrency is None:
+        if fast_lane is not None and self.limit_concurrency is None and not self.is_admin_side:
             host = self.client[0] if self.client else ""
             self._express = Express(fast_lane, host, may_send_files=self._has_zero_copy())
 
