@@ -31,9 +31,7 @@ def _with(token: str) -> Fields:
     return Fields([("authorization", f"Bearer {token}"), ("host", "a.test")])
 
 
-def _status(
-    guard: AdminGuard, fields: Fields, host: str = "192.0.2.1", scope: str = "read"
-) -> int:
+def _status(guard: AdminGuard, fields: Fields, host: str = "192.0.2.1", scope: str = "read") -> int:
     admitted = guard.admit(fields, host, scope)
     return admitted.status if isinstance(admitted, Problem) else 200
 
