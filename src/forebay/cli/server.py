@@ -23,7 +23,7 @@ from forebay.settings import Settings
 from forebay.settings.access import parse_address
 from forebay.web.limits import AdminAddress
 from forebay.web.protocol import ForebayHttpProtocol, protocol_with
-from forebay.web.tls import LOOK_EVERY_SECONDS, Certificates
+from forebay.web.tls import Certificates
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
@@ -48,11 +48,12 @@ def protocol_for(settings: Settings) -> type[ForebayHttpProtocol]:
 
 
 class _TlsContext:
-    """What gives a server its context, and keeps it up to date; an object without state of its
-    own, so that it reaches worker processes."""
+    """What gives a server its context, and keeps it up to date; an object without state until
+    then, so that it reaches worker processes."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
+        self._upkeep: asyncio.Task[None] | None = None
 
     def __call__(self, _config: uvicorn.Config, _default: Any) -> ssl.SSLContext:
         """The context; called in the loop that serves with it."""
@@ -61,11 +62,7 @@ class _TlsContext:
         with contextlib.suppress(ValueError, RuntimeError):  # Only a main thread hears signals.
             loop.add_signal_handler(signal.SIGHUP, certificates.reload)
 
-        def look() -> None:
-            certificates.reload_if_changed()
-            loop.call_later(LOOK_EVERY_SECONDS, look)
-
-        loop.call_later(LOOK_EVERY_SECONDS, look)
+        self._upkeep = loop.create_task(certificates.keep_up())
         return certificates.context
 
 

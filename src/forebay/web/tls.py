@@ -7,6 +7,7 @@ be seen half done, and a broken pair must not end a service that works.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
@@ -28,16 +29,22 @@ class Certificates:
         self._seen = self._look()
         self.context = self._fresh()
 
-    def reload_if_changed(self) -> bool:
-        """Whether the files had changed and the new pair is served from now on."""
+    async def keep_up(self) -> None:
+        """Look at the files now and then, for ever; blocks only to read a pair that is new."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            if await asyncio.to_thread(self.have_changed):
+                # Not in the thread: handshakes in the loop use the context meanwhile.
+                self.reload()
+
+    def have_changed(self) -> bool:
+        """Whether there is another pair of files than at the last look."""
         try:
             seen = self._look()
         except OSError:
             return False  # Being replaced; the next look will find them.
-        if seen == self._seen:
-            return False
-        self._seen = seen
-        return self.reload()
+        before, self._seen = self._seen, seen
+        return seen != before
 
     def reload(self) -> bool:
         """Serve what is in the files now; False, with a line in the log, where that cannot be."""
