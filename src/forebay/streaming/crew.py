@@ -106,8 +106,11 @@ class Crew:
         """What people are shown of it."""
         now = self._around.clock()
         return tuple(
-            SegmentView(masked_text(s.source.mirror), s.start, s.received, s.stop, s.meter.rate(now))
-            for s in self._running
+            SegmentView(
+                masked_text(one.source.mirror), one.start, one.received, one.stop,
+                one.meter.rate(now),
+            )
+            for one in self._running
         )
 
     @property
