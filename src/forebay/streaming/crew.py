@@ -107,7 +107,10 @@ class Crew:
         now = self._around.clock()
         return tuple(
             SegmentView(
-                masked_text(one.source.mirror), one.start, one.received, one.stop,
+                masked_text(one.source.mirror),
+                one.start,
+                one.received,
+                one.stop,
                 one.meter.rate(now),
             )
             for one in self._running
