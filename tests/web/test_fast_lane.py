@@ -59,7 +59,11 @@ class Rig:
     with the fast lane, one that puts a middleware in between and so has none."""
 
     def __init__(
-        self, directory: Path, *, shared: bool = False, verify: Verify = Verify.FIRST_USE,
+        self,
+        directory: Path,
+        *,
+        shared: bool = False,
+        verify: Verify = Verify.FIRST_USE,
         entrance: Entrance | None = None,
     ) -> None:
         self.now = BORN
@@ -317,7 +321,7 @@ async def test_what_asks_for_more_goes_the_ordinary_way(
 async def test_bytes_that_are_to_be_verified_first_go_the_ordinary_way(
     tmp_path: Path, lines: tuple[str, ...]
 ) -> None:
-    async with _running(Rig(tmp_path, verify=Verify.ALWAYS)) as rig:
+    async with running(Rig(tmp_path, verify=Verify.ALWAYS)) as rig:
         rig.add("/f", body=LARGE)
         await rig.fill("/f")
         before = rig.service.asked
@@ -327,10 +331,10 @@ async def test_bytes_that_are_to_be_verified_first_go_the_ordinary_way(
 
 async def test_a_part_that_was_verified_is_fast_before_the_whole_is(tmp_path: Path) -> None:
     body = random.Random(3).randbytes(20_000_000)
-    async with _running(Rig(tmp_path)) as rig:
+    async with running(Rig(tmp_path)) as rig:
         rig.add("/f", body=body)
         await rig.fill("/f")
-    async with _running(Rig(tmp_path)) as rig:
+    async with running(Rig(tmp_path)) as rig:
         for asked in (1, 1, 1):
             got = await rig.get("fast", "/f", "Range: bytes=1000-1999")
             assert got.body == body[1000:2000]

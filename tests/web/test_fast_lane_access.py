@@ -14,7 +14,7 @@ from forebay.web.credentials import TokenBook
 from forebay.web.entrance import Access, Entrance
 from forebay.web.proxies import Proxies
 from forebay.web.shares import ClientLimits, Shares
-from tests.web.test_fast_lane import HOST, SMALL, Rig, running
+from tests.web.test_fast_lane import HOST, LARGE, SMALL, Rig, running
 
 RIGHT, OTHER = "Authorization: Bearer right", "Authorization: Bearer other"
 WRONG = "Authorization: Bearer wrong"
@@ -78,8 +78,8 @@ async def test_octets_that_are_known_from_one_network_are_refused_to_another(
         octets = f"GET /{HOST}/f HTTP/1.1\r\nHost: cache.test\r\n\r\n".encode()
         known = lane.recall(octets)
         assert known is not None
-        assert lane.answer(known, "127.0.0.1") is not None
-        assert lane.answer(known, "192.0.2.1") is None
+        assert lane.answer(known, None, "127.0.0.1", may_send_files=True) is not None
+        assert lane.answer(known, None, "192.0.2.1", may_send_files=True) is None
 
 
 async def test_hits_at_once_draw_on_the_client_s_share(tmp_path: Path) -> None:
@@ -100,6 +100,34 @@ async def test_hits_at_once_are_paced_with_the_rest(tmp_path: Path) -> None:
         # Not faster: two tenths of a second are what may come at once, and the last hit may go.
         took = asyncio.get_running_loop().time() - begin
         assert took >= 4 * len(SMALL) / rate - 0.2 - 0.05
+
+
+@pytest.mark.parametrize("lines", [(), ("Range: bytes=100-",)])
+async def test_large_hits_are_for_holders_of_tokens_and_paced(
+    tmp_path: Path, lines: tuple[str, ...]
+) -> None:
+    body = LARGE[:300_000]
+    limits = Shares(ClientLimits(rate_bytes_per_second=1_500_000))
+    for shares in (Shares(ClientLimits()), limits):
+        entrance = Entrance({"url": Access(TokenBook([("one", "right")]))}, shares=shares)
+        async with running(Rig(tmp_path / str(shares is limits), entrance=entrance)) as rig:
+            rig.add("/f", body=body)
+            for _ in range(2):
+                await rig.get("ordinary", "/f", RIGHT)
+                await rig.settled()
+            loop, begin = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+            wire, before = await rig.connect("fast"), rig.service.asked
+            for _ in range(3):
+                wire.ask(f"/{HOST}/f", RIGHT, *lines)
+                assert (await wire.read()).body == (body[100:] if lines else body)
+                wire.ask(f"/{HOST}/f", WRONG, *lines)
+                assert (await wire.read()).status == 401
+            wire.close()
+            if shares is limits:
+                # Not faster: two tenths of a second are what may come at once.
+                assert loop.time() - begin >= 3 * (len(body) - 100) / 1_500_000 - 0.2 - 0.05
+            else:
+                assert rig.service.asked == before  # all of it by the fast lane
 
 
 @pytest.mark.parametrize("networks", [LOOPBACK, ELSEWHERE])
