@@ -28,8 +28,9 @@ RUN install -d -o 1000 -g 1000 /cache
 USER 1000:1000
 VOLUME /cache
 EXPOSE 8000
-# Slim images have no curl; a client without proxies asks the port that compose publishes.
+# Slim images have no curl; a client without proxies asks the port that compose publishes. Where TLS
+# is configured by variable, it asks over TLS: whose certificate that is does not matter here.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \
-    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('FOREBAY_SERVER__PORT', '8000')), timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os, ssl; p = int(os.environ.get('FOREBAY_SERVER__PORT', '8000')); c = h.HTTPSConnection('127.0.0.1', p, timeout=4, context=ssl._create_unverified_context()) if os.environ.get('FOREBAY_TLS__CERTIFICATE') else h.HTTPConnection('127.0.0.1', p, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["forebay"]
 CMD ["serve"]

@@ -16,7 +16,7 @@ import forebay
 from forebay.settings import load
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("serve", "test", "check", "bench")
+SCRIPTS = ("serve", "test", "check", "bench", "lowest")
 
 
 def read(name: str) -> str:
@@ -67,6 +67,24 @@ def test_the_image_runs_as_a_number_that_is_not_root() -> None:
     text = read("Dockerfile")
     assert re.findall(r"^USER (.*)$", text, re.M) == ["1000:1000"]
     assert not text.startswith("# syntax=")
+
+
+def test_the_container_is_read_only_and_has_no_capabilities() -> None:
+    service = read("docker-compose.yml").partition("\n  forebay:\n")[2]
+    for line in ("read_only: true", "cap_drop: [ALL]", 'security_opt: ["no-new-privileges:true"]'):
+        assert f"    {line}\n" in service
+    assert "cap_add" not in service
+    assert "privileged: true" not in service
+
+
+def test_every_promise_of_the_security_page_names_tests_that_exist() -> None:
+    page, file = read("docs/security.md"), ""
+    named = re.findall(r"`(tests/[\w/]+\.py|…)(?:::(test_\w+))?`", page)
+    assert len(named) > 40
+    for path, test in named:
+        file = file if path == "…" else path
+        assert (ROOT / file).is_file(), file
+        assert not test or f"def {test}(" in read(file), (file, test)
 
 
 def test_the_images_own_variables_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from forebay.model import Policy, TransferPolicy, WhenAlone
 from forebay.presets import preset_settings
 from forebay.rules import targets
-from forebay.settings import Settings, SettingsError, load
+from forebay.settings import ClientKeys, Settings, SettingsError, load
 from forebay.settings.kinds import NEVER_FORWARDED
 from forebay.settings.mounts import _POLICY_KEYS, _TRANSFER_KEYS, URL_MOUNT_NAME, PolicyKeys
 from forebay.settings.reference import render
@@ -256,7 +256,8 @@ def test_every_policy_key_is_an_attribute_of_the_model() -> None:
     others = {"share_authorized"}
     assert set(_POLICY_KEYS.values()) | others == set(Policy.__dataclass_fields__)
     assert set(_TRANSFER_KEYS.values()) == set(TransferPolicy.__dataclass_fields__)
-    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, "forward", "checksums"} == set(PolicyKeys.model_fields)
+    elsewhere = {"forward", "checksums", *ClientKeys.model_fields}
+    assert {*_POLICY_KEYS, *_TRANSFER_KEYS, *elsewhere} == set(PolicyKeys.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -532,3 +533,98 @@ def test_the_reference_page_is_what_the_settings_say() -> None:
 def test_every_setting_is_documented(table: str) -> None:
     fields = type(getattr(load(), table)).model_fields
     assert all(field.description for field in fields.values())
+
+
+# who may do what
+
+
+def test_tokens_come_from_settings_and_from_files(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "ci").write_text(" from-a-file \n")
+    config.write_text(f"""
+        [admin]
+        tokens = [{{name = "ci", token_file = "{tmp_path / "ci"}", scopes = "purge"}}]
+        [defaults]
+        client_tokens = [{{name = "bob", token = "in-the-settings"}}]
+        [[mounts]]
+        name = "as-defaults"
+        upstream = "https://a.example"
+        [[mounts]]
+        name = "open"
+        upstream = "https://a.example"
+        client_tokens = []
+        client_networks = "10.0.0.0/8"
+    """)
+    found = load(config)
+    assert [(t.name, t.reveal(), t.scopes) for t in found.admin.tokens] == [
+        ("ci", "from-a-file", ("purge",))
+    ]
+    clients = found.clients()
+    for name in ("as-defaults", URL_MOUNT_NAME):
+        assert [t.reveal() for t in clients[name].client_tokens] == ["in-the-settings"]
+        assert clients[name].client_networks == ()
+    assert clients["open"].client_tokens == ()
+    assert clients["open"].client_networks == (ipaddress.ip_network("10.0.0.0/8"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[tls]\ncertificate = 'c.pem'", "tls: needs both certificate and key."),
+        ("[admin]\nlisten = '8901'", "is no address to listen on; write it like 127.0.0.1:8901"),
+        ("[admin]\nlisten = '127.0.0.1:99999'", "is no address to listen on"),
+        ("[admin]\nlisten = 'unix:admin.sock'", "is no address to listen on"),
+        ("[admin]\ntokens = [{name = 'a'}]", "sets one of token and token_file"),
+        ("[admin]\ntokens = [{name = 'a b', token = 'x'}]", "cannot be the name of a token"),
+        ("[admin]\ntokens = [{name = 'admin', token = 'x'}]", "two tokens with the name 'admin'"),
+        ("[admin]\ntokens = [{name = 'a', token = 'x', scopes = 'write'}]",
+         "scopes item 1: the value is not one of 'read', 'purge' or 'all'"),
+        ("[limits]\nrequests_per_second = 0", "requests_per_second"),
+        ("[server]\ntrusted_proxies = 'proxy'", "is not a network"),
+        ("[[mounts]]\nname = 'a'\nupstream = 'https://a.b'\nshare = 'private'\n"
+         "client_tokens = [{name = 'a', token = 'x'}]", "leave out client_tokens"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_access_is_told(config: Path, text: str, sentence: str) -> None:
+    config.write_text(text)
+    (problem,) = problems(config)
+    assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[admin]\ntokens = ['HUSHHUSH']",
+        "[admin]\ntokens = [{name = 'a', token = 'HUSHHUSH é'}]",
+        "[admin]\ntokens = 'HUSHHUSH'",
+        "[defaults]\nclient_tokens = ['HUSHHUSH']",
+        "[defaults]\nclient_tokens = [{name = 'a', token = ['HUSHHUSH']}]",
+        "[[mounts]]\nname = 'm'\nupstream = 'https://a.b'\nclient_tokens = ['HUSHHUSH']",
+    ],
+)
+def test_a_token_in_the_wrong_place_is_not_repeated(config: Path, text: str) -> None:
+    config.write_text(text)
+    assert "HUSH" not in " ".join(problems(config))
+
+
+@pytest.mark.parametrize("name", ["ADMIN__TOKENS", "DEFAULTS__CLIENT_TOKENS", "MOUNTS"])
+def test_a_token_in_a_variable_that_is_not_json_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"FOREBAY_{name}", "{token: HUSHHUSH")
+    assert "HUSH" not in " ".join(problems())
+
+
+def test_tokens_are_masked_where_settings_are_shown(config: Path) -> None:
+    config.write_text("""
+        [admin]
+        tokens = [{name = "ci", token = "HUSHHUSH"}]
+        [defaults]
+        client_tokens = [{name = "ci", token = "HUSHHUSH"}]
+        [[mounts]]
+        name = "m"
+        upstream = "https://a.example"
+        client_tokens = [{name = "ci", token = "HUSHHUSH"}]
+    """)
+    found = load(config)
+    assert "HUSH" not in tomli_w.dumps(found.describe())
+    assert "HUSH" not in repr(found)

@@ -21,11 +21,13 @@ from forebay.credentials import OwnCredential
 from forebay.model import Mount, Share
 from forebay.presets import preset_settings
 from forebay.rules.eviction import Eviction
+from forebay.rules.targets import URL_MOUNT
 from forebay.service import Service
 from forebay.service.authorizing import AuthorizedUpstream
 from forebay.service.presented import PresentedUpstream
 from forebay.service.sharing import KEY_BYTES, Sharing
-from forebay.settings import Settings, load
+from forebay.settings import ClientKeys, Settings, load
+from forebay.settings.access import parse_address
 from forebay.store.checks import Verify
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
@@ -36,10 +38,17 @@ from forebay.upstream.guard import Guard
 from forebay.upstream.mirrors import Mirrors
 from forebay.upstream.resolver import Resolver
 from forebay.upstream.tunnels import TunnelDialer
-from forebay.web.application import make_app
+from forebay.upstream.turns import TurnTakingUpstream
+from forebay.web.application import AdminSide, make_app
 from forebay.web.asgi import App
+from forebay.web.auth import AdminKey
+from forebay.web.credentials import TokenBook
+from forebay.web.entrance import Access, Entrance
 from forebay.web.limits import DoorLimits
+from forebay.web.proxies import Proxies
+from forebay.web.shares import ClientLimits, Shares
 from forebay.web.tunnel import Tunnels
+from forebay.web.ways import WaysIn
 
 RUN_VARIABLE = "_FOREBAY_RUN"
 """Handed down by ``forebay serve`` to its workers; no setting, and nobody's to set."""
@@ -76,8 +85,11 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
-    sharing = _sharing(settings, mounts)
-    presented = PresentedUpstream(upstream, mounts)
+    sharing, entrance = _sharing(settings, mounts), _entrance(settings)
+    in_turn = TurnTakingUpstream(
+        upstream, settings.upstream.max_requests_per_host, settings.upstream.connect_timeout
+    )
+    presented = PresentedUpstream(in_turn, mounts)
     around = Surroundings(
         upstream=AuthorizedUpstream(presented, mounts, time.monotonic),
         health=mirrors,
@@ -105,9 +117,13 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         startup=[store.open, announce, service.open],
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
-        tunnels=_tunnels(settings, resolver),
-        mount_ports=frozenset(mount.port for mount in mounts if mount.port is not None),
-        landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
+        ways=WaysIn(
+            landing=not any(mount.prefix == "/" and mount.upstreams for mount in mounts),
+            mount_ports=frozenset(mount.port for mount in mounts if mount.port is not None),
+            tunnels=_tunnels(settings, resolver, entrance),
+        ),
+        admin=_admin_side(settings),
+        entrance=entrance,
     )
 
 
@@ -158,7 +174,7 @@ def _guard(settings: Settings, resolver: Resolver | None) -> Guard:
     return _listening(settings, upstream.allow_hosts, upstream.allow_ports, resolver)
 
 
-def _tunnels(settings: Settings, resolver: Resolver | None) -> Tunnels | None:
+def _tunnels(settings: Settings, resolver: Resolver | None, entrance: Entrance) -> Tunnels | None:
     """What opens tunnels, by lists of their own; None where no host is listed."""
     tunnel = settings.tunnel
     if not tunnel.hosts:
@@ -167,7 +183,8 @@ def _tunnels(settings: Settings, resolver: Resolver | None) -> Tunnels | None:
     guard = _listening(settings, hosts, tunnel.ports, resolver)
     timeout = settings.upstream.connect_timeout
     return Tunnels(
-        TunnelDialer(guard, connect_timeout_seconds=timeout, idle_seconds=tunnel.idle_timeout)
+        TunnelDialer(guard, connect_timeout_seconds=timeout, idle_seconds=tunnel.idle_timeout),
+        lambda request: entrance.admit_and_count(request, (URL_MOUNT,)),
     )
 
 
@@ -180,7 +197,40 @@ def _listening(
     for host, port in settings.listens():
         for address in _addresses(host):
             guard.note_listening(address, port)
+    admin = settings.admin.listen and parse_address(settings.admin.listen)
+    if admin and admin.path is None:
+        for address in _addresses(admin.host):
+            guard.note_listening(address, admin.port)
     return guard
+
+
+def _admin_side(settings: Settings) -> AdminSide:
+    """Raises ``ValueError`` or ``OSError`` for a token that cannot be read."""
+    keys = (AdminKey(t.name, t.reveal(), frozenset(t.scopes)) for t in settings.admin.tokens)
+    return AdminSide(tuple(keys), apart=settings.admin.listen is not None)
+
+
+def _entrance(settings: Settings) -> Entrance:
+    """Who may download, and how much. Raises as ``_admin_side``."""
+    limits = settings.limits
+    bounds = ClientLimits(
+        requests_per_second=limits.requests_per_second,
+        request_burst=limits.request_burst,
+        max_downloads=limits.max_downloads,
+        queue_seconds=limits.queue_timeout,
+        rate_bytes_per_second=limits.rate,
+    )
+    access = {name: _access(keys) for name, keys in settings.clients().items()}
+    return Entrance(
+        access={name: one for name, one in access.items() if not one.is_open},
+        proxies=Proxies(settings.server.trusted_proxies),
+        shares=Shares(bounds),
+    )
+
+
+def _access(keys: ClientKeys) -> Access:
+    tokens = [(token.name, token.reveal()) for token in keys.client_tokens]
+    return Access(TokenBook(tokens) if tokens else None, keys.client_networks)
 
 
 def _addresses(host: str) -> set[str]:

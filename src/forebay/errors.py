@@ -6,6 +6,9 @@
       RequestError             the client asked for something we will not do
         InvalidTarget          400  the address cannot be read
         NotAuthorized          401  a token is missing or wrong
+          ClientUnknown        401  who downloads has to say who it is
+            ProxyClientUnknown 407  the same, from a client that takes us for its proxy
+        ClientForbidden        403  this client may not download here
         TargetForbidden        403  the address may not be fetched from here
         ObjectTooLarge         403  the object is larger than its mount lets anybody have
         UnknownMount           404  no mount has this prefix
@@ -22,6 +25,7 @@
           ObjectOutgrown            larger than its mount keeps, as came out on the way
         EntryDamaged                stored bytes are wrong or missing: fetch them again
       Overloaded               503  a limit of ours is reached; comes with Retry-After
+        TooManyRequests        429  a limit for this client is
 
 Foreign exceptions are translated once, at the seam where they arise: ``httpx``'s in
 ``upstream``, ``OSError`` and ``sqlite3.Error`` in ``store``. The map from class to status
@@ -55,6 +59,18 @@ class InvalidTarget(RequestError):
 
 class NotAuthorized(RequestError):
     """A token is needed and is missing or wrong."""
+
+
+class ClientUnknown(NotAuthorized):
+    """Downloads here need a client token, and none came or a wrong one."""
+
+
+class ProxyClientUnknown(ClientUnknown):
+    """As ``ClientUnknown``, for a request in absolute-form (RFC 9110 §11.7)."""
+
+
+class ClientForbidden(RequestError):
+    """The client's address is in none of the networks that may download here."""
 
 
 class TargetForbidden(RequestError):
@@ -130,3 +146,7 @@ class Overloaded(ForebayError):
     def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyRequests(Overloaded):
+    """The client has used up its share for now (RFC 6585 §4)."""

@@ -1,5 +1,5 @@
-"""The admin token and other secrets of our own: made once, kept in a file that only its owner may
-read.
+"""Tokens in files; the admin token and other secrets of our own are made once, in a file that only
+its owner may read.
 
 Plain functions over paths, so that the service and the commands on the same machine find
 the same token without knowing each other.
@@ -26,9 +26,9 @@ def check_token(token: str) -> str:
     Raises ``ValueError`` with a sentence that does not repeat the token.
     """
     if not token:
-        raise ValueError("the admin token is empty")
+        raise ValueError("the token is empty")
     if not all("!" <= character <= "~" for character in token):
-        raise ValueError("the admin token may hold only visible ASCII characters, and no spaces")
+        raise ValueError("the token may hold only visible ASCII characters, and no spaces")
     return token
 
 

@@ -177,6 +177,8 @@ class FakeService(Service):
         self, *, prefix: str = "", limit: int = 1000, after: str | None = None
     ) -> ObjectPage:
         found = [view for view in self.objects_now if view.name.startswith(prefix)]
+        if after is not None and not after.isdecimal():
+            raise InvalidTarget("after is to be the next of an earlier answer.")
         begin = int(after or 0)
         end = begin + limit
         return ObjectPage(tuple(found[begin:end]), str(end) if end < len(found) else None)

@@ -183,8 +183,12 @@ async def running(
     mounts: list[dict[str, Any]] | None = None,
     protocol: Any = None,
     resolver: Resolver | None = None,
+    server: dict[str, Any] | None = None,
 ) -> AsyncIterator[Running]:
-    """Start the service with a cache in this directory, and stop it gracefully at the end."""
+    """Start the service with a cache in this directory, and stop it gracefully at the end.
+
+    ``server`` goes to uvicorn's own settings.
+    """
     overrides: dict[str, Any] = {
         "cache": {"dir": str(directory), "min_free": 0},
         "admin": {"token": TOKEN},
@@ -212,16 +216,17 @@ async def running(
         proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=2,
+        **(server or {}),
     )
     # The steps of ``Server.serve``, less the loop that looks for a signal ten times a second.
     config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    running_server = uvicorn.Server(config)
+    running_server.lifespan = config.lifespan_class(config)
+    await running_server.startup()
     try:
-        service = Running(server.servers[0].sockets[0].getsockname()[1], origin, directory)
+        service = Running(running_server.servers[0].sockets[0].getsockname()[1], origin, directory)
         yield service
         for download in service.downloads:
             download.leave()
     finally:
-        await server.shutdown()
+        await running_server.shutdown()

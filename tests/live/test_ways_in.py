@@ -34,10 +34,12 @@ async def tunnelling(directory: Path, origin: Origin, **keys: Any) -> AsyncItera
         yield service
 
 
-async def connect(service: Running, authority: str, early: bytes = b"") -> tuple[bytes, Streams]:
+async def connect(
+    service: Running, authority: str, early: bytes = b"", line: str = ""
+) -> tuple[bytes, Streams]:
     """Ask for a tunnel; the head of the answer, and the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{line}\r\n"
     writer.write(head.encode() + early)
     return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10), (reader, writer)
 
@@ -61,6 +63,26 @@ async def test_a_tunnel_is_refused_with_a_sentence_unless_it_was_configured(
         assert "tunnel.hosts" in json.loads(body)["detail"]
         assert not origin.connections_accepted
         await leave(streams)
+
+
+async def test_a_tunnel_is_for_those_who_may_download_by_url(
+    tmp_path: Path, origin: Origin
+) -> None:
+    tables: dict[str, dict[str, Any]] = {
+        "tunnel": {"hosts": ["127.0.0.1"], "ports": [origin.port]},
+        "defaults": {"client_tokens": [{"name": "bob", "token": "bob-s-token"}]},
+    }
+    async with running(tmp_path / "cache", origin, tables=tables) as service:
+        for line, status in (
+            ("", b"407"),
+            ("Proxy-Authorization: Bearer wrong\r\n", b"407"),
+            ("Proxy-Authorization: Bearer bob-s-token\r\n", b"200"),
+        ):
+            head, streams = await connect(service, f"127.0.0.1:{origin.port}", line=line)
+            assert head.split(b" ")[1] == status
+            assert (b"proxy-authenticate: Basic" in head) == (status == b"407")
+            await leave(streams)
+        assert origin.connections_accepted == 1
 
 
 @pytest.mark.parametrize("early", [True, False])

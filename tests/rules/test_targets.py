@@ -222,6 +222,7 @@ def test_a_key_is_hex_and_says_nothing() -> None:
         "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "Signature", "sig",
         "token", "Policy", "Key-Pair-Id", "access_token", "X-Goog-Signature", "api_key",
         "s%69g", "my_secret", "%74oken",
+        "__token__", "x-api-key-v2", "signature_v4",
     ],
 )  # fmt: skip
 def test_values_that_look_like_credentials_are_masked_in_the_name(name: str) -> None:

@@ -98,8 +98,9 @@ def test_a_name_that_was_not_recorded_is_no_match() -> None:
     assert select_variant(request({"Foo": "1"}), [kept], POLICY) is None
 
 
-def test_credentials_are_not_kept_in_the_clear() -> None:
-    values = selecting_values(request({"Cookie": "secret"}), ["Cookie"], POLICY)
+@pytest.mark.parametrize("name", ["Cookie", "Authorization", "X-Api-Key", "PRIVATE-TOKEN"])
+def test_credentials_are_not_kept_in_the_clear(name: str) -> None:
+    values = selecting_values(request({name: "secret"}), [name], POLICY)
     assert "secret" not in str(values)
 
 

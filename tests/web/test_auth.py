@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from forebay.model import Fields
-from forebay.web.auth import MAX_FAILURES, WINDOW_SECONDS, AdminGuard, FailureLimit, is_cross_site
+from forebay.web.auth import (
+    MAX_FAILURES,
+    WINDOW_SECONDS,
+    AdminGuard,
+    AdminKey,
+    FailureLimit,
+    is_cross_site,
+)
+from forebay.web.problems import Problem
 
 TOKEN = "s3cret-tökén"
+KEY = AdminKey("admin", TOKEN)
 
 
 class Clock:
@@ -22,9 +31,9 @@ def _with(token: str) -> Fields:
     return Fields([("authorization", f"Bearer {token}"), ("host", "a.test")])
 
 
-def _status(guard: AdminGuard, fields: Fields, host: str = "192.0.2.1") -> int:
-    problem = guard.refuse(fields, host)
-    return 200 if problem is None else problem.status
+def _status(guard: AdminGuard, fields: Fields, host: str = "192.0.2.1", scope: str = "read") -> int:
+    admitted = guard.admit(fields, host, scope)
+    return admitted.status if isinstance(admitted, Problem) else 200
 
 
 @pytest.mark.parametrize(
@@ -44,12 +53,12 @@ def _status(guard: AdminGuard, fields: Fields, host: str = "192.0.2.1") -> int:
 )
 def test_only_the_token_opens(values: list[str], status: int) -> None:
     fields = Fields(("authorization", value) for value in values)
-    assert _status(AdminGuard(TOKEN), fields) == status
+    assert _status(AdminGuard([KEY]), fields) == status
 
 
 def test_an_empty_token_is_not_a_token() -> None:
     with pytest.raises(ValueError, match="token"):
-        AdminGuard("")
+        AdminGuard([AdminKey("admin", "")])
 
 
 @pytest.mark.parametrize(
@@ -74,12 +83,12 @@ def test_pages_from_elsewhere_are_told_apart(fields: list[tuple[str, str]], fore
 
 def test_a_foreign_page_is_refused_even_with_the_token() -> None:
     fields = _with(TOKEN).with_field("sec-fetch-site", "cross-site")
-    assert _status(AdminGuard(TOKEN), fields) == 403
+    assert _status(AdminGuard([KEY]), fields) == 403
 
 
 def test_guesses_are_stopped_until_the_window_is_over() -> None:
     clock = Clock()
-    guard = AdminGuard(TOKEN, clock)
+    guard = AdminGuard([KEY], clock)
     assert [_status(guard, _with("guess")) for _ in range(MAX_FAILURES)] == [401] * MAX_FAILURES
     assert _status(guard, _with(TOKEN)) == 429
     assert _status(guard, _with(TOKEN), "192.0.2.2") == 200
@@ -88,7 +97,7 @@ def test_guesses_are_stopped_until_the_window_is_over() -> None:
 
 
 def test_asking_without_a_token_is_no_guess() -> None:
-    guard = AdminGuard(TOKEN)
+    guard = AdminGuard([KEY])
     assert {_status(guard, Fields()) for _ in range(MAX_FAILURES * 2)} == {401}
     assert _status(guard, _with(TOKEN)) == 200
 

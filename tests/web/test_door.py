@@ -16,6 +16,7 @@ from forebay.ports import Reply, Selection
 from forebay.views import ObjectView, SegmentView, TransferView
 from forebay.web.application import make_app
 from forebay.web.asgi import App, Message, Scope
+from forebay.web.ways import WaysIn
 from tests.fakes.service import FakeService, ScriptedBody, reply
 from tests.web.conftest import TOKEN
 
@@ -137,7 +138,7 @@ async def test_a_host_that_could_be_markup_is_not_shown(client: httpx.AsyncClien
 
 
 async def test_a_mount_at_the_root_has_the_root(service: FakeService) -> None:
-    app = make_app(service, token=TOKEN, landing=False)
+    app = make_app(service, token=TOKEN, ways=WaysIn(landing=False))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://cache.test") as client:
         assert (await client.get("/")).status_code == 404
@@ -190,6 +191,13 @@ async def test_a_fault_nobody_foresaw_is_logged_and_told_as_503(
         ("application/pdf", True),
         ("", True),
         ("nonsense", True),
+        ("text/plain, text/html", True),
+        ("text/nobody-knows", True),
+        ("application/x-shockwave-flash", True),
+        ("text/javascript", True),
+        ("image/png", False),
+        ("application/vnd.debian.binary-package", False),
+        ("application/vnd.x+xml", True),
         ("application/octet-stream", False),
         ("text/plain", False),
         ("application/json", False),
@@ -206,6 +214,17 @@ async def test_active_content_is_sandboxed_and_nothing_is_sniffed(
     assert response.headers.get_list("x-content-type-options") == ["nosniff"]
     policies = response.headers.get_list("content-security-policy")
     assert policies == ["default-src *", "sandbox"][: 1 + sandboxed]
+
+
+async def test_one_of_two_content_types_is_enough(
+    client: httpx.AsyncClient, service: FakeService
+) -> None:
+    lines = [("content-type", "text/html")]
+    service.answers["/f"] = lambda _: reply(
+        ScriptedBody([b"x"]), 1, content_type="text/plain", fields=lines
+    )
+    response = await client.get("/f")
+    assert response.headers["content-security-policy"] == "sandbox"
 
 
 # The admin side.

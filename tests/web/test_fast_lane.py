@@ -27,6 +27,7 @@ from forebay.streaming.pace import Slots
 from forebay.upstream.mirrors import Mirrors
 from forebay.web import log
 from forebay.web.application import make_app
+from forebay.web.entrance import Entrance
 from forebay.web.fastlane import without_range
 from forebay.web.protocol import protocol_with
 from tests.fakes.answers import AnsweringUpstream
@@ -58,7 +59,12 @@ class Rig:
     with the fast lane, one that puts a middleware in between and so has none."""
 
     def __init__(
-        self, directory: Path, *, shared: bool = False, verify: Verify = Verify.FIRST_USE
+        self,
+        directory: Path,
+        *,
+        shared: bool = False,
+        verify: Verify = Verify.FIRST_USE,
+        entrance: Entrance | None = None,
     ) -> None:
         self.now = BORN
         self.directory = directory
@@ -83,7 +89,7 @@ class Rig:
         self.service = CountingService(
             store=self.store, around=around, mounts=mounts, pseudonym="forebay-test"
         )
-        self.app = make_app(self.service, token="secret")
+        self.app = make_app(self.service, token="secret", entrance=entrance)
         self.ports: dict[str, int] = {}
 
     def add(self, path: str, **script: Any) -> None:
@@ -151,7 +157,7 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def _running(rig: Rig) -> AsyncIterator[Rig]:
+async def running(rig: Rig) -> AsyncIterator[Rig]:
     await rig.store.open()
     servers = []
     for way, proxy_headers in (("fast", False), ("ordinary", True)):
@@ -186,8 +192,8 @@ async def _stop(server: uvicorn.Server) -> None:
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with _running(Rig(tmp_path)) as running:
-        yield running
+    async with running(Rig(tmp_path)) as rig:
+        yield rig
 
 
 def _fields(*lines: tuple[str, str]) -> dict[str, Any]:
@@ -317,7 +323,7 @@ async def test_what_asks_for_more_goes_the_ordinary_way(
 async def test_bytes_that_are_to_be_verified_first_go_the_ordinary_way(
     tmp_path: Path, lines: tuple[str, ...]
 ) -> None:
-    async with _running(Rig(tmp_path, verify=Verify.ALWAYS)) as rig:
+    async with running(Rig(tmp_path, verify=Verify.ALWAYS)) as rig:
         rig.add("/f", body=LARGE)
         await rig.fill("/f")
         before = rig.service.asked
@@ -327,10 +333,10 @@ async def test_bytes_that_are_to_be_verified_first_go_the_ordinary_way(
 
 async def test_a_part_that_was_verified_is_fast_before_the_whole_is(tmp_path: Path) -> None:
     body = random.Random(3).randbytes(20_000_000)
-    async with _running(Rig(tmp_path)) as rig:
+    async with running(Rig(tmp_path)) as rig:
         rig.add("/f", body=body)
         await rig.fill("/f")
-    async with _running(Rig(tmp_path)) as rig:
+    async with running(Rig(tmp_path)) as rig:
         for asked in (1, 1, 1):
             got = await rig.get("fast", "/f", "Range: bytes=1000-1999")
             assert got.body == body[1000:2000]
@@ -409,7 +415,7 @@ async def test_a_purge_counts_from_the_next_request(rig: Rig) -> None:
 
 
 async def test_a_purge_by_another_worker_counts_from_the_next_request(tmp_path: Path) -> None:
-    async with _running(Rig(tmp_path, shared=True)) as rig:
+    async with running(Rig(tmp_path, shared=True)) as rig:
         other = DiskStore(tmp_path, max_size_bytes=None, min_free_bytes=0, shared=True)
         await other.open()
         rig.add("/f")

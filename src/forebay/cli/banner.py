@@ -5,21 +5,23 @@ from __future__ import annotations
 import ipaddress
 
 import forebay
-from forebay.cli.common import reachable_url
-from forebay.settings import Settings
+from forebay.cli.common import main_url, scheme_of
+from forebay.settings import ClientKeys, Settings
 from forebay.settings.mounts import URL_MOUNT_NAME
 from forebay.units import describe_size
 
+_OPEN = ClientKeys()
 _EXAMPLE_URL = "https://example.org/"
 
 
 def banner(settings: Settings) -> str:
     """Where the service listens, what it was told, what to beware of, and what to try."""
-    address = reachable_url(settings.server.host, settings.server.port)
+    address = main_url(settings)
     facts = [
         ("cache", _cache(settings)),
         ("config", str(settings.config or "none; the defaults and the environment")),
         ("admin token", _token(settings)),
+        *([("admin side", settings.admin.listen)] if settings.admin.listen else ()),
         *(("mount" if not n else "", line) for n, line in enumerate(_mounts(settings))),
     ]
     lines = [
@@ -34,14 +36,15 @@ def banner(settings: Settings) -> str:
 
 _WARNING = (
     "WARNING: whoever reaches this port can have any public address fetched through it.",
-    "  Name the hosts in [upstream] allow_hosts, or set [defaults] url_in_path = false,",
-    "  or listen on 127.0.0.1.",
+    "  Name the hosts in [upstream] allow_hosts, or ask for client_tokens in [defaults], or set",
+    "  [defaults] url_in_path = false, or listen on 127.0.0.1.",
 )
 
 
 def needs_warning(settings: Settings) -> bool:
     """Whether strangers may reach the port and name any public host."""
-    open_to_all = settings.defaults.url_in_path and not settings.upstream.allow_hosts
+    named = settings.upstream.allow_hosts or settings.clients().get(URL_MOUNT_NAME, _OPEN) != _OPEN
+    open_to_all = settings.defaults.url_in_path and not named
     return open_to_all and not _is_loopback(settings.server.host)
 
 
@@ -56,7 +59,9 @@ def _listens(settings: Settings) -> str:
     host, port = settings.server.host, settings.server.port
     shown = f"[{host}]" if ":" in host else host
     workers = settings.server.workers
-    return f"http://{shown}:{port}" + (f" with {workers} workers" if workers > 1 else "")
+    return f"{scheme_of(settings)}://{shown}:{port}" + (
+        f" with {workers} workers" if workers > 1 else ""
+    )
 
 
 def _cache(settings: Settings) -> str:

@@ -53,16 +53,26 @@ def settings_or_fail(
         fail("\n".join(error.problems))
 
 
-def reachable_url(host: str, port: int) -> str:
+def reachable_url(host: str, port: int, scheme: str = "http") -> str:
     """The address at which this machine reaches a service that listens there."""
     name = _EVERYWHERE.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{port}"
+    return f"{scheme}://{name}:{port}"
+
+
+def main_url(settings: Settings) -> str:
+    """The address at which this machine reaches the service with these settings."""
+    return reachable_url(settings.server.host, settings.server.port, scheme_of(settings))
+
+
+def scheme_of(settings: Settings) -> str:
+    """What the service speaks."""
+    return "http" if settings.tls.certificate is None else "https"
 
 
 def server_url(settings: Settings, server: str | None) -> str:
     """The base address of the Forebay that a command is for, without a slash at its end."""
     if server is None:
-        return reachable_url(settings.server.host, settings.server.port)
+        return main_url(settings)
     given = server if "://" in server else f"http://{server}"
     return given.rstrip("/")
 

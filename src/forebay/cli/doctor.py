@@ -13,8 +13,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from forebay.cli.common import ConfigOption, ServerOption, server_url, settings_or_fail
+from forebay.cli.common import ConfigOption, ServerOption, settings_or_fail
 from forebay.cli.env import place_of
+from forebay.cli.reaching import reach_without_token
 from forebay.cli.remote import Remote, RemoteError
 from forebay.model import Mount
 from forebay.presets import preset_settings
@@ -114,7 +115,7 @@ def doctor(
 ) -> None:
     """Check that Forebay is there, that its mounts answer, and that it caches."""
     settings = settings_or_fail(config)
-    remote = Remote(server_url(settings, server))
+    remote = reach_without_token(settings, server)
     wrong = 0
     for finding in examine(remote, settings.mount_table(preset_settings()), url):
         typer.echo(f"{'ok   ' if finding.good else 'FAIL '}{finding.text}")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from forebay.cli.common import fail, overrides_from, server_url, settings_or_fail, token_or_fail
+from forebay.cli.common import (
+    fail,
+    overrides_from,
+    reachable_url,
+    scheme_of,
+    server_url,
+    settings_or_fail,
+    token_or_fail,
+)
 from forebay.cli.remote import Remote, RemoteError
 from forebay.settings import Settings
+from forebay.settings.access import parse_address
 
 
 def settings_of(config: Path | None, cache_dir: Path | None) -> Settings:
@@ -23,12 +33,43 @@ def reach(settings: Settings, server: str | None) -> Remote:
     except (OSError, ValueError):
         token = None
     secret = None if token is None else token.get_secret_value()
-    return Remote(server_url(settings, server), secret)
+    return _remote(settings, server, secret)
 
 
 def reach_as_admin(settings: Settings, server: str | None) -> Remote:
-    """The same for a command that is nothing without the token; where there is none, end."""
-    return Remote(server_url(settings, server), token_or_fail(settings))
+    """The admin side, for a command that is nothing without the token; where there is none, end."""
+    token = token_or_fail(settings)
+    if server is not None or settings.admin.listen is None:
+        return _remote(settings, server, token)
+    address, tls = parse_address(settings.admin.listen), _own_certificate(settings)
+    if address.path is None:
+        base = reachable_url(address.host, address.port, scheme_of(settings))
+        return Remote(base, token, tls=tls)
+    return Remote(f"{scheme_of(settings)}://localhost", token, tls=tls, socket_path=address.path)
+
+
+def reach_without_token(settings: Settings, server: str | None) -> Remote:
+    """The Forebay that a command is for, which asks only what everybody may."""
+    return _remote(settings, server, None)
+
+
+def _remote(settings: Settings, server: str | None, token: str | None) -> Remote:
+    tls = None if server is not None else _own_certificate(settings)
+    return Remote(server_url(settings, server), token, tls=tls)
+
+
+def _own_certificate(settings: Settings) -> ssl.SSLContext | None:
+    """Trust in exactly the certificate that the service on this machine has: its name is that of
+    the world's way in, and not of loopback."""
+    if settings.tls.certificate is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls.certificate)
+    except OSError as error:
+        fail(f"The certificate {settings.tls.certificate} cannot be read: {error.strerror}.")
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def ask_or_fail(remote: Remote, path: str, body: Mapping[str, Any] | None = None) -> Any:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
 from typing import Any, cast
 
 _ANSWER_TIMEOUT_SECONDS = 60.0
@@ -32,13 +34,28 @@ class RemoteError(Exception):
 
 
 class Remote:
-    """One running Forebay, known by its base address."""
+    """One running Forebay, known by its base address, or by that and a unix socket.
 
-    def __init__(self, base_url: str, token: str | None = None) -> None:
+    ``tls`` is for a certificate that is not one of the system's own.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        socket_path: Path | None = None,
+    ) -> None:
         self.base_url = base_url
         self._token = token
         # Proxy variables are for reaching the world, and this is our own service.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if socket_path is not None:
+            handlers.append(_UnixHandler(socket_path, tls))
+        elif tls is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=tls))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def open(
         self,
@@ -86,6 +103,46 @@ class Remote:
         except (OSError, HTTPException) as error:
             raise RemoteError(f"{self.base_url} broke off: {error}.") from None
         return cast("HTTPResponse", answer)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a unix socket, under TLS where there is a context."""
+
+    def __init__(self, path: Path, tls: ssl.SSLContext | None, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+        self._tls = tls
+
+    def connect(self) -> None:
+        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            plain.settimeout(self.timeout)
+            plain.connect(str(self._path))
+            self.sock = plain if self._tls is None else self._tls.wrap_socket(plain)
+        except BaseException:
+            plain.close()
+            raise
+
+
+class _UnixHandler(urllib.request.AbstractHTTPHandler):
+    """Opens every address through one unix socket."""
+
+    handler_order = 100  # Before the handlers for TCP.
+
+    def __init__(self, path: Path, tls: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self._path = path
+        self._tls = tls
+
+    def http_open(self, request: urllib.request.Request) -> HTTPResponse:
+        def connection(_host: str, *, timeout: float, **_more: Any) -> HTTPConnection:
+            return _UnixConnection(self._path, self._tls, timeout)
+
+        return self.do_open(cast("Any", connection), request)
+
+    https_open = http_open
+    http_request = urllib.request.AbstractHTTPHandler.do_request_
+    https_request = urllib.request.AbstractHTTPHandler.do_request_
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:

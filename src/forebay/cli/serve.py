@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import signal
@@ -16,11 +15,12 @@ import typer
 from forebay.cli.common import (
     CacheDirOption,
     ConfigOption,
-    fail,
     overrides_from,
     settings_or_fail,
 )
+from forebay.cli.listening import admin_socket, listening_socket
 from forebay.settings import Settings
+from forebay.settings.access import parse_address
 from forebay.settings.environment import variable
 from forebay.web.capacity import raise_descriptor_limit
 
@@ -39,69 +39,51 @@ def serve(
         server__host=host, server__port=port, server__workers=workers, cache__dir=cache_dir
     )
     settings = settings_or_fail(config, overrides)
+    backlog = settings.server.backlog
     with ExitStack() as stack:
         listeners = [
-            stack.enter_context(listening_socket(host, port, settings.server.backlog))
+            stack.enter_context(listening_socket(host, port, backlog))
             for host, port in settings.listens()
         ]
-        from forebay.app import RUN_VARIABLE  # noqa: PLC0415 - slow, as is the next
-        from forebay.cli import server  # noqa: PLC0415 - and no other command needs it
-
-        raise_descriptor_limit()
         # Port 0 has become a real one, which the service must know so as never to fetch from it.
-        port = listeners[0].getsockname()[1]
-        settings = settings.model_copy(
-            update={"server": settings.server.model_copy(update={"port": port})}
-        )
-        overrides.setdefault("server", {})["port"] = port
-        try:
-            if settings.server.workers == 1:
-                server.run_here(settings, listeners)
+        overrides.setdefault("server", {})["port"] = listeners[0].getsockname()[1]
+        if settings.admin.listen is not None:
+            address = parse_address(settings.admin.listen)
+            listeners.append(stack.enter_context(admin_socket(address, backlog)))
+            if address.path is None:
+                port = listeners[-1].getsockname()[1]
+                overrides["admin"] = {"listen": str(address._replace(port=port))}
             else:
-                _hand_down(settings, overrides)
-                os.environ[RUN_VARIABLE] = secrets.token_hex(8)
-                server.run_workers(settings, listeners)
-        except KeyboardInterrupt:
-            pass  # uvicorn has stopped gracefully and raises the signal again
+                stack.callback(address.path.unlink, missing_ok=True)
+        _serve(with_overrides(settings, overrides), overrides, listeners)
 
 
-def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
-    """A socket that listens there already, so that no second server can take the place.
+def _serve(
+    settings: Settings, overrides: dict[str, dict[str, Any]], listeners: list[socket.socket]
+) -> None:
+    from forebay.app import RUN_VARIABLE  # noqa: PLC0415 - slow, as is the next
+    from forebay.cli import server  # noqa: PLC0415 - and no other command needs it
 
-    Where that cannot be, say why in one sentence and end with exit status 1.
-    """
+    raise_descriptor_limit()
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        fail(f"The address to listen on, {host}, cannot be resolved: {error.strerror}.")
-    family, _, _, _, address = found[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and host == "::":
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(address)
-        listener.listen(backlog)
-    except OSError as error:
-        listener.close()
-        fail(_why_not(error, host, port))
-    listener.setblocking(False)
-    return listener
+        if settings.server.workers == 1:
+            server.run_here(settings, listeners)
+        else:
+            _hand_down(settings, overrides)
+            os.environ[RUN_VARIABLE] = secrets.token_hex(8)
+            server.run_workers(settings, listeners)
+    except KeyboardInterrupt:
+        pass  # uvicorn has stopped gracefully and raises the signal again
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return (
-                f"Port {port} on {host} is taken by another program. Stop that one, or choose "
-                f"another port with --port (0 takes a free one)."
-            )
-        case errno.EACCES:
-            return f"Port {port} needs privileges. Choose one above 1023 with --port."
-        case errno.EADDRNOTAVAIL:
-            return f"No interface of this machine has the address {host}; look at --host."
-        case _:
-            return f"Forebay cannot listen on {host}, port {port}: {error.strerror}."
+def with_overrides(settings: Settings, overrides: dict[str, dict[str, Any]]) -> Settings:
+    """The settings with these keys changed to values that are known to be right."""
+    changed = {
+        table: getattr(settings, table).model_copy(update=keys)
+        for table, keys in overrides.items()
+        if table in {"server", "admin"}
+    }
+    return settings.model_copy(update=changed)
 
 
 def _hand_down(settings: Settings, overrides: dict[str, dict[str, Any]]) -> None:

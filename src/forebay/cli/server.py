@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ipaddress
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,61 @@ from forebay.cli.banner import banner
 from forebay.cli.common import fail
 from forebay.errors import StoreError
 from forebay.settings import Settings
+from forebay.settings.access import parse_address
 from forebay.store.layout import Layout
 from forebay.store.lock import DirectoryLock
-from forebay.web.protocol import protocol_with
+from forebay.web.limits import AdminAddress
+from forebay.web.protocol import ForebayHttpProtocol, protocol_with
+from forebay.web.tls import Certificates
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
+
+
+def admin_address(settings: Settings) -> AdminAddress | None:
+    """Where the admin side listens, as its connections will know it."""
+    if settings.admin.listen is None:
+        return None
+    address = parse_address(settings.admin.listen)
+    if address.path is not None:
+        return AdminAddress(path=str(address.path))
+    if address.port != settings.server.port:
+        return AdminAddress(address.port)
+    # The same port at two addresses of this machine: a host name will not tell them apart.
+    return AdminAddress(address.port, str(ipaddress.ip_address(address.host)))
+
+
+def protocol_for(settings: Settings) -> type[ForebayHttpProtocol]:
+    """The protocol class for these settings."""
+    return protocol_with(door_limits(settings), admin_address(settings))
+
+
+class _TlsContext:
+    """What gives a server its context, and keeps it up to date; an object without state until
+    then, so that it reaches worker processes."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        self._upkeep: asyncio.Task[None] | None = None
+
+    def __call__(self, _config: uvicorn.Config, _default: Any) -> ssl.SSLContext:
+        """The context; called in the loop that serves with it."""
+        certificates = Certificates(*self._files)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, RuntimeError):  # Only a main thread hears signals.
+            loop.add_signal_handler(signal.SIGHUP, certificates.reload)
+
+        self._upkeep = loop.create_task(certificates.keep_up())
+        return certificates.context
+
+
+def _tls(settings: Settings) -> _TlsContext | None:
+    """Raises ``ValueError`` or ``OSError`` for files that nothing can be served with."""
+    certificate, key = settings.tls.certificate, settings.tls.key
+    if certificate is None or key is None:
+        return None
+    Certificates(certificate, key)
+    return _TlsContext(certificate, key)
 
 
 def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvicorn.Config:
@@ -38,11 +91,12 @@ def _uvicorn_config(settings: Settings, application: Any, protocol: Any) -> uvic
         timeout_keep_alive=int(server.idle_timeout),
         timeout_graceful_shutdown=int(server.stop_timeout),
         # Date and Server are the upstream's; the log line is our own; and X-Forwarded-For is
-        # anyone's invention until a proxy in front is configured.
+        # anyone's invention unless a trusted proxy sent it: our own ``web.proxies`` sees to that.
         date_header=False,
         server_header=False,
         access_log=False,
         proxy_headers=False,
+        ssl_context_factory=_tls(settings),
         log_config=log_config(server.log_level),
     )
 
@@ -94,10 +148,9 @@ class _Server(uvicorn.Server):
 def run_here(settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve in this process until a signal; where the service cannot be made, say why and end."""
     try:
-        application = create_app(settings)
+        config = _uvicorn_config(settings, create_app(settings), protocol_for(settings))
     except (OSError, ValueError) as error:
         fail(f"Forebay cannot start: {error}.")
-    config = _uvicorn_config(settings, application, protocol_with(door_limits(settings)))
     _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=listeners)
 
 
@@ -107,8 +160,11 @@ def run_workers(settings: Settings, listeners: list[socket.socket]) -> None:
     The directory is taken here as well, so that it is refused before anything else is said, and
     stays taken while workers come and go.
     """
+    try:
+        config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
+    except (OSError, ValueError) as error:
+        fail(f"Forebay cannot start: {error}.")
     lock = _take_directory(settings.cache.dir)
-    config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
     supervisor = Multiprocess(config, sockets=listeners)
     _say(banner(settings))
     supervisor.run()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay.app import door_limits
+from forebay.cli.server import protocol_for
 from forebay.settings import load
-from forebay.web.protocol import protocol_with
 
 
 def __getattr__(name: str) -> Any:
     if name != "Protocol":
         raise AttributeError(name)
-    return protocol_with(door_limits(load()))
+    return protocol_for(load())

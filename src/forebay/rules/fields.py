@@ -43,6 +43,14 @@ _TAG_ELEMENT: Final = re.compile(
 _TAG_GAP: Final = re.compile(r"[ \t,]++")
 
 
+_SECRET_FIELD = re.compile(r".*(auth|cookie|credential|key|password|secret|session|token).*")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field of this name, lower-case, is likely to carry a credential."""
+    return _SECRET_FIELD.fullmatch(name) is not None
+
+
 def is_token(value: str) -> bool:
     """Whether the whole value is one token (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(value) is not None

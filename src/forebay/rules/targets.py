@@ -53,8 +53,17 @@ SECRET_PARAMETERS = _words(
 )
 """Query parameters, lower-case, whose values are credentials or signatures."""
 
-SECRET_ENDINGS = ("credential", "password", "secret", "signature", "token")
-"""Endings of names that tell the same of parameters nobody has listed."""
+SECRET_WORDS = (
+    "apikey",
+    "api_key",
+    "api-key",
+    "credential",
+    "passw",
+    "secret",
+    "signature",
+    "token",
+)
+"""What in a name tells the same of parameters that nobody has listed."""
 
 NEVER_FORWARDED = _words(
     """
@@ -252,9 +261,14 @@ def masked(url: Url) -> str:
     return f"{url.origin}{url.path}?{'&'.join(parts)}"
 
 
+def masked_text(url: str) -> str:
+    """As ``masked``, for an address that has been read before."""
+    return masked(urls.from_text(url))
+
+
 def _is_secret(name: str) -> bool:
     plain = name.strip().lower()
-    return plain in SECRET_PARAMETERS or plain.endswith(SECRET_ENDINGS)
+    return plain in SECRET_PARAMETERS or any(word in plain for word in SECRET_WORDS)
 
 
 def _digest(name: str, value: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Final
 
 from forebay.model import Entry, Fields, Head, Policy, Request
-from forebay.rules.fields import is_token, list_members, split_list
+from forebay.rules.fields import is_secret, is_token, list_members, split_list
 from forebay.rules.lifetimes import date_value
 
 _OURS: Final = frozenset({"accept-encoding", "user-agent", "host", "range", "if-range"})
@@ -18,9 +18,6 @@ _UNORDERED: Final = frozenset({"accept", "accept-language", "accept-charset"})
 """Lists whose order says nothing (RFC 9110 §12.5): weights do."""
 
 _CASELESS: Final = frozenset({"accept-language", "accept-charset"})
-
-_SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Fields of which an entry keeps a digest: nobody is to read credentials back from an index."""
 
 _EMPTY: Final = ","
 """Stands for a field that is there and empty: a list of no members, which no normalised value
@@ -66,7 +63,8 @@ def _normalised(fields: Fields, name: str) -> str:
     if name in _UNORDERED:
         members = sorted(_tight(member) for member in members)
     text = ", ".join(members) or _EMPTY
-    return sha256(text.encode()).hexdigest() if name in _SECRET else text
+    # Of credentials an entry keeps a digest: nobody is to read them back from an index.
+    return sha256(text.encode()).hexdigest() if is_secret(name) else text
 
 
 def _tight(member: str) -> str:

@@ -19,7 +19,7 @@ from forebay.ports import (
     Store,
     StoredObject,
 )
-from forebay.presets import resolving
+from forebay.presets import preset_of, resolving
 from forebay.rules import coverage as cov
 from forebay.rules import urls
 from forebay.rules.heads import went_through
@@ -151,6 +151,13 @@ class Service:
 
     def _resolve(self, request: Request) -> Target:
         return self._sharing.placed(request, self._targets.of(request))
+
+    def mounts_asked(self, request: Request, *, url: str | None = None) -> tuple[str, ...]:
+        """The name of the mount that ``respond`` would answer by; several where the answer is
+        about all of them. Raises ``ForebayError`` where there is none."""
+        if canned(request, self._mounts) is not None:
+            return tuple(m.name for m in self._mounts if preset_of(m).fetches_tokens)
+        return (self._targets.of(request, url=url).mount.name,)
 
     async def _invalidate(self, method: str, target: Target, reply: Reply) -> None:
         """What an unsafe request has changed is not answered from the store (RFC 9111 §4.4)."""

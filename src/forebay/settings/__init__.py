@@ -7,18 +7,24 @@ the time anyone reads an attribute, whatever spelling they had (``forebay.units`
 
 from __future__ import annotations
 
+from forebay.settings.access import AdminToken, ClientKeys, ClientToken, Limits, Tls
 from forebay.settings.loading import Settings, SettingsError, load
 from forebay.settings.mounts import Defaults, MountTable
 from forebay.settings.tables import Admin, Cache, Server, Upstream
 
 __all__ = [
     "Admin",
+    "AdminToken",
     "Cache",
+    "ClientKeys",
+    "ClientToken",
     "Defaults",
+    "Limits",
     "MountTable",
     "Server",
     "Settings",
     "SettingsError",
+    "Tls",
     "Upstream",
     "load",
 ]

@@ -22,8 +22,17 @@ from pydantic_settings import (
 
 from forebay.model import Mount
 from forebay.settings import environment
+from forebay.settings.access import ClientKeys, Limits, Tls
 from forebay.settings.kinds import NO_VALUE_WORD, PathValue
-from forebay.settings.mounts import Defaults, MountTable, PresetKeys, clashes, url_mount
+from forebay.settings.mounts import (
+    URL_MOUNT_NAME,
+    Defaults,
+    MountTable,
+    PresetKeys,
+    clashes,
+    client_keys,
+    url_mount,
+)
 from forebay.settings.problems import Origin, SettingsError, explain
 from forebay.settings.strays import check_environment
 from forebay.settings.tables import Admin, Cache, Server, Tunnel, Upstream
@@ -51,7 +60,9 @@ class Settings(BaseSettings):
 
     server: Server = Field(default_factory=Server)
     cache: Cache = Field(default_factory=Cache)
+    tls: Tls = Field(default_factory=Tls)
     admin: Admin = Field(default_factory=Admin)
+    limits: Limits = Field(default_factory=Limits)
     upstream: Upstream = Field(default_factory=Upstream)
     tunnel: Tunnel = Field(default_factory=Tunnel)
     defaults: Defaults = Field(default_factory=Defaults)
@@ -76,6 +87,14 @@ class Settings(BaseSettings):
             for mount in self.mounts
             if mount.listen is not None and mount.listen.port == self.server.port
         ]
+        found += [
+            f"mount {mount.name} asks clients for a token of ours in Authorization, where its "
+            "share needs their credentials for upstream: leave out client_tokens, or give the "
+            "mount credentials of its own."
+            for mount in self.mounts
+            if mount.share is not None and not mount.credential_sources
+            if self.clients()[mount.name].client_tokens
+        ]
         if found:
             raise ValueError(" ".join(found))
         return self
@@ -96,6 +115,13 @@ class Settings(BaseSettings):
             for mount in self.mounts
             if mount.listen is not None
         ]
+
+    def clients(self) -> dict[str, ClientKeys]:
+        """Who may download, for the name of each way in."""
+        keys = {mount.name: client_keys(mount, self.defaults) for mount in self.mounts}
+        if self.defaults.url_in_path or self.tunnel.hosts:
+            keys[URL_MOUNT_NAME] = client_keys(None, self.defaults)
+        return keys
 
     def quotas(self) -> dict[str, int]:
         """What the objects of each mount may take on disk, where that is bounded, by its name."""
@@ -130,9 +156,12 @@ class Settings(BaseSettings):
         a value is left out, or is the word ``none`` where that can be written.
         """
         tables = self.model_dump(
-            mode="json", include={"server", "cache", "admin", "upstream", "tunnel", "defaults"}
+            mode="json",
+            include={"server", "cache", "tls", "admin", "limits", "upstream", "tunnel", "defaults"},
         )
-        tables["admin"] = {k: v for k, v in tables["admin"].items() if v is not None}
+        for name in ("tls", "admin"):
+            tables[name] = {k: v for k, v in tables[name].items() if v is not None}
+        _drop_absent(tables)
         for table in tables.values():
             table.update({k: NO_VALUE_WORD for k, v in table.items() if v is None})
         tables["mounts"] = [
@@ -142,7 +171,20 @@ class Settings(BaseSettings):
             }
             for mount in self.mounts
         ]
+        for mount in tables["mounts"]:
+            _drop_absent(mount)
         return tables
+
+
+def _drop_absent(table: dict[str, Any]) -> None:
+    """Leave out what has no value in the tables that stand in lists."""
+    for value in table.values():
+        if isinstance(value, dict):
+            _drop_absent(value)
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                if isinstance(item, dict):
+                    value[place] = {k: v for k, v in item.items() if v is not None}
 
 
 class _TomlFile(PydanticBaseSettingsSource):

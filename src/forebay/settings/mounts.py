@@ -17,6 +17,7 @@ from pydantic import Field, PlainSerializer, model_validator
 
 from forebay import credentials
 from forebay.model import Mount, Policy, Share, TransferPolicy, WhenAlone
+from forebay.settings.access import ClientKeys
 from forebay.settings.kinds import (
     BaseUrl,
     ChecksumPattern,
@@ -32,7 +33,6 @@ from forebay.settings.kinds import (
     PathValue,
     Pattern,
     Size,
-    Table,
 )
 
 URL_MOUNT_NAME = "url"
@@ -87,7 +87,7 @@ _MODEL_POLICY = Policy()
 _MODEL_TRANSFER = TransferPolicy()
 
 
-class PolicyKeys(Table):
+class PolicyKeys(ClientKeys):
     """Keys that `[defaults]` and each mount may set; a mount's own go first."""
 
     ttl: OptionalDuration = _MODEL_POLICY.default_ttl_seconds
@@ -302,7 +302,7 @@ class MountTable(PolicyKeys):
 
     @model_validator(mode="after")
     def _credentials_fit(self) -> MountTable:
-        sources = [k for k in ("token_file", "token_variable", "netrc") if getattr(self, k)]
+        sources = self.credential_sources
         if len(sources) > 1:
             raise ValueError(f"sets {' and '.join(sources)}; keep one of them")
         if self.username is not None and sources not in (["token_file"], ["token_variable"]):
@@ -313,6 +313,11 @@ class MountTable(PolicyKeys):
                 "credentials; keep one of them"
             )
         return self
+
+    @property
+    def credential_sources(self) -> list[str]:
+        """The keys that say where the mount's own credentials are."""
+        return [k for k in ("token_file", "token_variable", "netrc") if getattr(self, k)]
 
     def read_credentials(self) -> Callable[[], str] | None:
         """What reads the mount's own credentials; None where it has none."""
@@ -371,6 +376,12 @@ def explicit_policy(keys: PolicyKeys) -> dict[str, Any]:
     """The policy keys that were written down, with their values."""
     written = keys.model_fields_set & PolicyKeys.model_fields.keys()
     return {key: getattr(keys, key) for key in PolicyKeys.model_fields if key in written}
+
+
+def client_keys(mount: PolicyKeys | None, defaults: Defaults) -> ClientKeys:
+    """Who may download by this mount (None is URL-in-path)."""
+    keys = {**explicit_policy(defaults), **(explicit_policy(mount) if mount is not None else {})}
+    return ClientKeys.model_construct(**{k: keys[k] for k in ClientKeys.model_fields if k in keys})
 
 
 def clashes(mounts: Sequence[Mount]) -> Iterator[str]:

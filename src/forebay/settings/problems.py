@@ -19,7 +19,7 @@ from forebay.settings import environment
 _MOUNT_SHORTHAND = "upstream"
 """Accepted in a mount although no field has this name: one upstream without brackets."""
 
-_SECRET_KEYS = frozenset({"token"})
+_SECRET_KEYS = frozenset({"token", "tokens", "client_tokens"})
 _NEARNESS = 0.6
 
 

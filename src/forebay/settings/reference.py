@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
+from forebay.settings.access import Limits, Tls
 from forebay.settings.environment import variable
 from forebay.settings.loading import Settings
 from forebay.settings.mounts import Defaults, MountTable, PolicyKeys
@@ -66,7 +67,9 @@ def render() -> str:
     tables: tuple[tuple[str, type[BaseModel]], ...] = (
         ("server", Server),
         ("cache", Cache),
+        ("tls", Tls),
         ("admin", Admin),
+        ("limits", Limits),
         ("upstream", Upstream),
         ("tunnel", Tunnel),
         ("defaults", Defaults),

@@ -50,6 +50,9 @@ def _problems(settings: type[BaseModel], name: str, text: str) -> Iterator[str]:
     if field is None:
         yield f"The variable {name} names no setting. {_nearest_variable(settings, name)}"
     elif text and _is_structured(field) and not _is_json(text):
+        if "TOKEN" in name or "token" in text.lower():
+            yield f"The variable {name} must be JSON, and is not (it may hold secrets: not shown)."
+            return
         yield (
             f"The variable {name} is {text!r} and must be JSON; "
             f"if that is meant as one item of a list, write {json.dumps([text])!r}."

@@ -1,4 +1,5 @@
-"""The tables of the service itself: ``[server]``, ``[cache]``, ``[admin]``, ``[upstream]``.
+"""The tables of the service itself: ``[server]``, ``[cache]``, ``[admin]``, ``[upstream]``;
+``[tls]`` and ``[limits]`` stand in ``access``.
 
 Each default carries its reason, with what the peers chose beside it. The docstrings are the
 text of ``docs/configuration.md``.
@@ -9,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, model_validator
 
+from forebay.settings.access import AdminToken, ListenAddress, UsableToken
 from forebay.settings.kinds import (
     Duration,
     HostPattern,
@@ -21,13 +23,7 @@ from forebay.settings.kinds import (
     Size,
     Table,
 )
-from forebay.tokens import check_token
 from forebay.units import parse_size
-
-
-def _usable_token(token: SecretStr) -> SecretStr:
-    check_token(token.get_secret_value())
-    return token
 
 
 class Server(Table):
@@ -88,6 +84,12 @@ class Server(Table):
     """Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`.
     (nginx 511, uvicorn 2048.)"""
 
+    trusted_proxies: Annotated[tuple[Network, ...], Listed] = ()
+    """Networks of reverse proxies in front of Forebay, such as `127.0.0.1` or `10.0.0.0/8`. From
+    these alone X-Forwarded-For says who the client is, for logs, networks and limits, and
+    X-Forwarded-Proto whether it came by https; from others both mean nothing. (nginx
+    `set_real_ip_from`.)"""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important messages to log. `info` has one line for each request."""
 
@@ -133,14 +135,35 @@ class Cache(Table):
 
 
 class Admin(Table):
-    """Who may purge, list and look inside: everything under `/-/` needs this token."""
+    """Who may purge, list and look inside: everything under `/-/` needs a token."""
 
-    token: Annotated[SecretStr, AfterValidator(_usable_token)] | None = None
-    """The token itself, best given as `FOREBAY_ADMIN__TOKEN`. It goes before `token_file`."""
+    token: UsableToken | None = None
+    """The token itself, best given as `FOREBAY_ADMIN__TOKEN`. It goes before `token_file`. It is
+    good for everything, and the audit log calls its holder `admin`."""
 
     token_file: PathValue | None = None
     """A file that holds the token. Without this and without `token`, a token is made at the
     first start and kept in `admin-token` in the cache directory, readable by its owner only."""
+
+    tokens: tuple[AdminToken, ...] = ()
+    """More tokens, each with a name for the audit log and with scopes:
+    `{name = "ci", token_file = "/run/secrets/ci", scopes = ["read", "purge"]}`. `read` may look,
+    `purge` may purge, `all` may do everything. A token stands in `token` or in `token_file`."""
+
+    listen: ListenAddress | None = None
+    """An address of its own for the admin side: `127.0.0.1:8901`, `[::1]:8901`, or
+    `unix:/run/forebay/admin.sock` (which only its owner may use). `/-/…`, `PURGE` and `/metrics`
+    are then answered there, and with 404 on the port for downloads; `/-/fetch` stays with the
+    downloads, and `/healthz`, `/livez` and `/readyz` are on both. `[tls]` counts for it
+    too. (Varnish keeps `varnishadm` on a port of its own.)"""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Admin:
+        names = ["admin", *(token.name for token in self.tokens)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"has two tokens with the name {twice!r}; name one of them otherwise")
+        return self
 
 
 class Tunnel(Table):
@@ -188,6 +211,12 @@ class Upstream(Table):
     max_connections_per_host: int = Field(default=16, ge=1, le=65535)
     """Connections to one upstream host. 16 fill a long fat link without looking like an attack.
     (Browsers 6 by HTTP/1.1, aria2 at most 16, nginx no limit.)"""
+
+    max_requests_per_host: int = Field(default=128, ge=1, le=65535)
+    """Requests that may be under way at one upstream host. Further ones wait for a turn, for as
+    long as `connect_timeout`, and are then answered with 503 and Retry-After, so that one slow
+    host does not take every connection from the others. (nginx `max_conns`, off; HAProxy
+    `maxconn`.)"""
 
     allow_hosts: Annotated[tuple[HostPattern, ...], Listed] = ()
     """Hosts that clients may name: `example.org` is that name, `*.example.org` every name below

@@ -35,6 +35,7 @@ from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.plan import Limits, Work
 from forebay.rules.proof import may_join
+from forebay.rules.targets import masked_text
 from forebay.streaming.asking import RangesIgnored, UpstreamBusy, ask_for, examine
 from forebay.streaming.pace import Growth
 from forebay.streaming.roster import Roster, host_of
@@ -105,8 +106,14 @@ class Crew:
         """What people are shown of it."""
         now = self._around.clock()
         return tuple(
-            SegmentView(s.source.mirror, s.start, s.received, s.stop, s.meter.rate(now))
-            for s in self._running
+            SegmentView(
+                masked_text(one.source.mirror),
+                one.start,
+                one.received,
+                one.stop,
+                one.meter.rate(now),
+            )
+            for one in self._running
         )
 
     @property

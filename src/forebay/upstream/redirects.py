@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from forebay.errors import InvalidTarget, UpstreamMisbehaved
 from forebay.model import Fields, Head
 from forebay.rules import urls
+from forebay.rules.fields import is_secret
 from forebay.rules.urls import Url
 
 MAX_REDIRECTS = 10
 """curl follows 50, browsers 20, httpx 20; a chain longer than ten is a loop or a mistake."""
 
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
-
-_SECRET_FIELD = re.compile(r".*(auth|cookie|credential|key|password|secret|session|token).*")
 
 
 def is_followed(method: str, head: Head) -> bool:
@@ -50,4 +47,4 @@ def fields_for(fields: Fields, base: Url, url: Url) -> Fields:
     """The request fields for the next hop: nothing that looks like a secret leaves its origin."""
     if url.origin == base.origin:
         return fields
-    return Fields((name, value) for name, value in fields if not _SECRET_FIELD.fullmatch(name))
+    return Fields((name, value) for name, value in fields if not is_secret(name))

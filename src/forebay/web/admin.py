@@ -6,26 +6,26 @@ application, so that a route added here cannot be left open by mistake.
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from forebay import __version__
 from forebay.errors import ForebayError
 from forebay.ports import Scrubbed, Selection
 from forebay.service import Service
 from forebay.views import ObjectPage, PinResult, PurgeResult, Statistics, TransferView
+from forebay.web import audit
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
 from forebay.web.problems import Problem, problem_of
-
-audit_logger = logging.getLogger("forebay.audit")
 
 _CHOICES = ("url", "prefix", "mount", "tag", "all")
 
@@ -87,6 +87,46 @@ class Readiness:
         self.ready = False
 
 
+class ProblemDocument(BaseModel):
+    """What every refusal is told as (RFC 9457 §3.1)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: _refusal("The request is not one that can be read."),
+    401: _refusal("There is no token, or a wrong one."),
+    403: _refusal("The token is not good for this, or another site's page asks."),
+    413: _refusal("The body is longer than any order."),
+    429: _refusal("Too many wrong tokens came from this client."),
+    503: _refusal("The service or its disk cannot do it now."),
+}
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with what FastAPI would say of refusals replaced by what is so."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        schemas = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["ProblemDocument"] = ProblemDocument.model_json_schema()
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
 def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> FastAPI:
     """The admin application. Documentation pages are off: they would load foreign scripts."""
     app = FastAPI(
@@ -96,6 +136,8 @@ def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> Fast
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=_REFUSALS,
+        generate_unique_id_function=lambda route: route.name,
     )
     _add_error_handlers(app)
     _add_health(app, service, metrics, readiness)
@@ -103,6 +145,7 @@ def make_admin(service: Service, metrics: Metrics, readiness: Readiness) -> Fast
     _add_purge(app, service)
     _add_pins(app, service)
     _add_scrub(app, service)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
 
@@ -136,7 +179,12 @@ def _add_purge(app: FastAPI, service: Service) -> None:
     async def purge(order: PurgeOrder, request: Request) -> PurgeResult:
         """Remove stored objects; with ``dry_run`` only count them."""
         result = await order.carry_out(service)
-        audit(request.client.host if request.client else "", order.words(), result)
+        if not result.dry_run:
+            audit.write(
+                audit.line_for(
+                    request.scope, "purge", order.words(), result.objects, result.size_bytes
+                ),
+            )
         return result
 
 
@@ -146,11 +194,8 @@ def _add_pins(app: FastAPI, service: Service) -> None:
             result = await service.pin_url(order.url, pinned=pinned)
         else:
             result = await service.pin(order.selection(), pinned=pinned)
-        client = request.client.host if request.client else "-"
         verb = "pin" if pinned else "unpin"
-        audit_logger.info(
-            "%s %s by %s changed %d objects", verb, order.words(), client, result.objects
-        )
+        audit.write(audit.line_for(request.scope, verb, order.words(), result.objects))
         return result
 
     @app.post("/-/pin", dependencies=_token_documented)
@@ -167,26 +212,16 @@ def _add_pins(app: FastAPI, service: Service) -> None:
 
 def _add_scrub(app: FastAPI, service: Service) -> None:
     @app.post("/-/scrub", status_code=202, dependencies=_token_documented)
-    async def begin_scrub() -> Scrubbed:
+    async def begin_scrub(request: Request) -> Scrubbed:
         """Compare every stored byte with its checksum, behind; a scrub that runs goes on."""
-        return await service.begin_scrub()
+        begun = await service.begin_scrub()
+        audit.write(audit.line_for(request.scope, "scrub", "all"))
+        return begun
 
     @app.get("/-/scrub", dependencies=_token_documented)
     async def scrubbed() -> Scrubbed:
         """How far the last scrub has come."""
         return await service.scrubbed() or Scrubbed()
-
-
-def audit(client_host: str, what: str, result: PurgeResult) -> None:
-    """One line for each change; a dry run changes nothing."""
-    if not result.dry_run:
-        audit_logger.info(
-            "purge %s by %s removed %d objects, %d bytes",
-            what,
-            client_host or "-",
-            result.objects,
-            result.size_bytes,
-        )
 
 
 def _add_health(app: FastAPI, service: Service, metrics: Metrics, readiness: Readiness) -> None:
@@ -227,13 +262,24 @@ def _add_error_handlers(app: FastAPI) -> None:
         return _response(Problem(400, "invalid-request", f"{where}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
         fields = tuple((error.headers or {}).items())
+        if error.status_code == 405:
+            fields = (("allow", ", ".join(_methods_of(app, request))),)
         detail = {
             404: "There is nothing of this name on the admin side.",
             405: "This name does not take this method; see the Allow field.",
         }.get(error.status_code, str(error.detail))
         return _response(Problem(error.status_code, "refused", detail, fields))
+
+
+def _methods_of(app: FastAPI, request: Request) -> list[str]:
+    """Every method that this path takes: a route knows its own only."""
+    found: set[str] = set()
+    for route in app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _response(problem: Problem) -> Response:

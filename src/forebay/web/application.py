@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 from forebay.errors import ForebayError
 from forebay.service import Service
 from forebay.web.admin import Readiness, make_admin
 from forebay.web.asgi import App, Receive, Scope, Send
-from forebay.web.auth import AdminGuard
+from forebay.web.auth import AdminGuard, AdminKey
 from forebay.web.door import Door
+from forebay.web.entrance import Entrance
 from forebay.web.fastlane import FastLane
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
-from forebay.web.tunnel import Tunnels
+from forebay.web.ways import WaysIn
 
 logger = logging.getLogger("forebay.web")
 
 Hook: TypeAlias = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSide:
+    """``keys`` open the admin side, each for its scopes; ``apart`` says whether it has an address
+    of its own, which the protocol then knows."""
+
+    keys: tuple[AdminKey, ...] = ()
+    apart: bool = False
 
 
 def make_app(
@@ -28,29 +39,28 @@ def make_app(
     token: str,
     startup: Sequence[Hook] = (),
     shutdown: Sequence[Hook] = (),
-    landing: bool = True,
     limits: DoorLimits | None = None,
-    tunnels: Tunnels | None = None,
-    mount_ports: frozenset[int] = frozenset(),
+    ways: WaysIn | None = None,
+    admin: AdminSide | None = None,
+    entrance: Entrance | None = None,
 ) -> App:
     """The ASGI application.
 
     ``token`` opens the admin side; an empty one raises ``ValueError``. ``startup`` hooks run in
     order before the first request, ``shutdown`` hooks in order after the last, each of them
-    even where an earlier one failed. ``landing`` is to be false where a mount has the prefix
-    ``/``. ``limits`` here bound request bodies; connections take theirs from the protocol.
-    ``tunnels`` open what CONNECT asks for; without them it is refused. At ``mount_ports`` every
-    path is for the service.
+    even where an earlier one failed. ``limits`` here bound request bodies; connections take
+    theirs from the protocol. ``admin`` has further tokens, ``entrance`` says who may download, and
+    how much.
     """
+    admin = admin or AdminSide()
     return Application(
         service,
-        token=token,
+        admin=replace(admin, keys=(AdminKey("admin", token), *admin.keys)),
+        entrance=entrance or Entrance(),
         startup=startup,
         shutdown=shutdown,
-        landing=landing,
         limits=limits or DoorLimits(),
-        tunnels=tunnels,
-        mount_ports=mount_ports,
+        ways=ways or WaysIn(),
     )
 
 
@@ -64,37 +74,35 @@ class Application:
         self,
         service: Service,
         *,
-        token: str,
+        admin: AdminSide,
+        entrance: Entrance,
         startup: Sequence[Hook],
         shutdown: Sequence[Hook],
-        landing: bool,
         limits: DoorLimits,
-        tunnels: Tunnels | None,
-        mount_ports: frozenset[int],
+        ways: WaysIn,
     ) -> None:
-        self.tunnels = tunnels
+        self.tunnels = ways.tunnels
         """For a protocol that knows them, as ``fast_lane``."""
         metrics = Metrics()
         service.door_counts = metrics.counts
         self._readiness = Readiness()
         self._startup, self._shutdown = startup, shutdown
-        admin = cast("App", make_admin(service, metrics, self._readiness))
-        guard = AdminGuard(token)
-        self.mount_ports = mount_ports
+        self.mount_ports = ways.mount_ports
         """Local ports of mounts; requests there are not for the fast lane, which knows requests
         by their octets alone."""
         self._door = Door(
             service,
-            admin,
-            guard,
+            cast("App", make_admin(service, metrics, self._readiness)),
+            AdminGuard(admin.keys),
             metrics,
-            landing=landing,
+            entrance,
             limits=limits,
-            mount_ports=mount_ports,
+            ways=ways,
+            admin_apart=admin.apart,
         )
         if service.lane is not None:
             self.fast_lane = FastLane(
-                service.lane, metrics, self._door.is_download, service.note_served
+                service.lane, metrics, self._door.is_download, service.note_served, entrance
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

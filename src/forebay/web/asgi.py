@@ -25,6 +25,9 @@ time for it. ASGI has no message for these (RFC 9110 §15.2)."""
 RAW_TARGET = "forebay.raw_target"
 """Scope key under which our protocol leaves the request target's octets as they came."""
 
+ADMIN_SIDE = "forebay.admin_side"
+"""Scope key that our protocol sets where a connection came in at the admin side's own address."""
+
 
 class ResponseCutError(Exception):
     """Raised through the server after a head has left and the body cannot be finished.

@@ -1,18 +1,21 @@
-"""Who may use the admin side: a Bearer token, no browsers from elsewhere, few wrong guesses."""
+"""Who may use the admin side: holders of tokens, no pages from elsewhere, few wrong guesses."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from forebay.errors import NotAuthorized
 from forebay.model import Fields
+from forebay.web.credentials import TokenBook, bearer_token
 from forebay.web.problems import Problem, problem_of
+from forebay.web.proxies import client_network
+
+READ, PURGE, ALL = "read", "purge", "all"
+"""The scopes of tokens."""
 
 MAX_FAILURES = 10
 """Wrong tokens that one client may send in ``WINDOW_SECONDS`` before it is made to wait."""
@@ -34,13 +37,13 @@ class FailureLimit:
 
     def wait_seconds(self, client_host: str) -> int:
         """How long this client has to wait before its token is looked at; 0 for not at all."""
-        count, since = self._failures.get(_network_of(client_host), (0, 0.0))
+        count, since = self._failures.get(client_network(client_host), (0, 0.0))
         left = since + WINDOW_SECONDS - self._clock()
         return int(left) + 1 if count >= MAX_FAILURES and left > 0 else 0
 
     def note_failure(self, client_host: str) -> None:
         """A wrong token came from here."""
-        network, now = _network_of(client_host), self._clock()
+        network, now = client_network(client_host), self._clock()
         count, since = self._failures.pop(network, (0, now))
         if now - since >= WINDOW_SECONDS:
             count, since = 0, now
@@ -49,17 +52,31 @@ class FailureLimit:
             self._failures.popitem(last=False)
 
 
-class AdminGuard:
-    """Says why a request may not use the admin side, or that it may."""
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """A token for the admin side, the name of its holder, and what it is good for."""
 
-    def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
-        if not token:
-            raise ValueError("an empty admin token would let everyone in")
-        self._digest = _digest(token)
+    name: str
+    token: str = field(repr=False)
+    scopes: frozenset[str] = frozenset({ALL})
+
+    def may(self, scope: str) -> bool:
+        return scope in self.scopes or ALL in self.scopes
+
+
+class AdminGuard:
+    """Says why a request may not use the admin side, or who it is that may."""
+
+    def __init__(
+        self, keys: Sequence[AdminKey], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Raises ``ValueError`` for an empty token."""
+        self._book = TokenBook((key.name, key.token) for key in keys)
+        self._keys = {key.name: key for key in keys}
         self._limit = FailureLimit(clock)
 
-    def refuse(self, fields: Fields, client_host: str) -> Problem | None:
-        """The problem to answer with, or None for a request with the token.
+    def admit(self, fields: Fields, client_host: str, scope: str) -> AdminKey | Problem:
+        """The key that the request came with, or the problem to answer with.
 
         The order matters: a browser sent from elsewhere learns nothing about tokens, and a
         client that guesses is stopped before its guess is looked at.
@@ -71,20 +88,28 @@ class AdminGuard:
             detail = "Too many wrong tokens came from here; wait and try again."
             return Problem(429, "too-many-failures", detail, (("retry-after", str(wait_seconds)),))
         token = bearer_token(fields)
-        if token is not None and hmac.compare_digest(_digest(token), self._digest):
-            return None
+        holder = self._book.holder_of(token) if token is not None else None
+        if holder is not None:
+            key = self._keys[holder]
+            return key if key.may(scope) else _out_of_scope(scope)
         if token is not None:
             self._limit.note_failure(client_host)
         return problem_of(NotAuthorized("Send the admin token as 'Authorization: Bearer <token>'."))
 
 
-def bearer_token(fields: Fields) -> str | None:
-    """The token of the one Authorization field, if its scheme is Bearer (RFC 6750 §2.1)."""
-    values = fields.get_all("authorization")
-    if len(values) != 1:
-        return None
-    scheme, _, token = values[0].partition(" ")
-    return token.strip(" ") if scheme.lower() == "bearer" else None
+def scope_for(method: str, path: bytes) -> str:
+    """What a request to the admin side needs: looking needs little, and whatever nobody thought
+    of here needs everything."""
+    if method == "PURGE" or (method == "POST" and path == b"/-/purge"):
+        return PURGE
+    return READ if method in {"GET", "HEAD"} else ALL
+
+
+def _out_of_scope(scope: str) -> Problem:
+    """RFC 6750 §3.1."""
+    challenge = f'Bearer realm="forebay", error="insufficient_scope", scope="{scope}"'
+    detail = f"This token is not good for that; it needs the scope {scope}."
+    return Problem(403, "insufficient-scope", detail, (("www-authenticate", challenge),))
 
 
 def is_cross_site(fields: Fields) -> bool:
@@ -99,20 +124,3 @@ def is_cross_site(fields: Fields) -> bool:
     return origin is not None and urlsplit(origin).netloc.lower() != (
         (fields.get("host") or "").lower()
     )
-
-
-def _digest(token: str) -> bytes:
-    """Equal lengths for the comparison, whatever was sent."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def _network_of(client_host: str) -> str:
-    try:
-        address = ipaddress.ip_address(client_host.partition("%")[0])
-    except ValueError:
-        return client_host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

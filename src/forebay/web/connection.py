@@ -23,17 +23,14 @@ from typing import Any, ClassVar, NoReturn, cast
 
 import httptools
 
-from forebay.errors import ForebayError
-from forebay.web import heads, log, zerocopy
-from forebay.web.asgi import INTERIM, RAW_TARGET, ZERO_COPY, App, Scope
+from forebay.web import heads, zerocopy
+from forebay.web.asgi import ADMIN_SIDE, INTERIM, RAW_TARGET, ZERO_COPY, App, Scope
 from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
-from forebay.web.cycle import ANSWERED, Cycle
+from forebay.web.cycle import Cycle
 from forebay.web.heads import Refusal
-from forebay.web.limits import DoorLimits
-from forebay.web.problems import problem_of
+from forebay.web.limits import AdminAddress, DoorLimits
 from forebay.web.refusals import refusal_app
 from forebay.web.stall import StallWatch
-from forebay.web.tunnel import ESTABLISHED, Tunnel, Tunnels, authority_of
 from forebay.web.uvicorn_surface import HttpToolsProtocol
 from forebay.web.zerocopy import FileSend
 
@@ -56,6 +53,9 @@ class ClientConnection(HttpToolsProtocol):
     limits: ClassVar[DoorLimits] = DoorLimits()
     descriptors: ClassVar[Descriptors] = DESCRIPTORS
     shedder: ClassVar[Shedder] = SHEDDER
+    admin_address: ClassVar[AdminAddress | None] = None
+    """Where the admin side has an address of its own; connections there are marked."""
+    is_admin_side: bool = False
     socket_fileno: int = -1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -84,6 +84,8 @@ class ClientConnection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
         sock = transport.get_extra_info("socket")
         self.socket_fileno = sock.fileno() if sock is not None else -1
+        if self.admin_address is not None and sock is not None:
+            self.is_admin_side = self.admin_address.is_of(sock.getsockname())
         self._stall = StallWatch(
             self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled,
             self._given, self.limits.min_rate_bytes,
@@ -229,8 +231,7 @@ class ClientConnection(HttpToolsProtocol):
         self._disarm_deadline()
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
-        if method == "CONNECT" and self._tunnels is not None:
-            self._begin_tunnel(self._tunnels)
+        if method == "CONNECT" and self._begins_tunnel():
             return
         refusal = heads.check_head(version, method, self.url, self.headers)
         if refusal is not None:
@@ -253,6 +254,10 @@ class ClientConnection(HttpToolsProtocol):
             extensions[INTERIM] = cast("Cycle", self.cycle).send_interim
         self._enqueue(cast("Cycle", self.cycle), self._application())
 
+    def _begins_tunnel(self) -> bool:
+        """Whether the CONNECT whose head has come is answered by a tunnel (``tunnelling``)."""
+        return False
+
     def _answer_at_once(self) -> bool:
         """Whether the request whose head has come was answered here and now."""
         return False
@@ -267,6 +272,7 @@ class ClientConnection(HttpToolsProtocol):
         scope["raw_path"] = self.root_path.encode("ascii") + target.path
         scope["query_string"] = target.query or b""
         scope[RAW_TARGET] = self.url
+        scope[ADMIN_SIDE] = self.is_admin_side
         if self._has_zero_copy():
             scope["extensions"] = {ZERO_COPY: {}}
 
@@ -300,69 +306,6 @@ class ClientConnection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
-
-    # Tunnels (RFC 9110 §9.3.6), where the application offers them.
-
-    @property
-    def _tunnels(self) -> Tunnels | None:
-        return getattr(self.app, "tunnels", None)
-
-    def _begin_tunnel(self, tunnels: Tunnels) -> None:
-        authority = authority_of(self.url)
-        if authority is None:
-            self._raise(Refusal(400, "CONNECT names a host and a port, like example.org:443."))
-        if self._running is not None or not tunnels.has_room:
-            self._raise(Refusal(503, "No tunnel can be opened on this connection now."))
-        self._early = bytearray()
-        self.cycle = ANSWERED  # type: ignore[assignment]  # nothing of this request is to come
-        self.flow.pause_reading()
-        tunnels.open_count += 1
-        task = self.loop.create_task(self._open_tunnel(tunnels, *authority))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _open_tunnel(self, tunnels: Tunnels, host: str, port: int) -> None:
-        """Connect, tell the client, and hand its transport over; or say why not."""
-        begin = self.loop.time()
-
-        def note(status: int, sent_bytes: int, note: str) -> None:
-            tunnels.open_count -= 1
-            client, name = self.client[0] if self.client else "", f"{host}:{port}"
-            duration = self.loop.time() - begin
-            log.write(
-                log.AccessLine(client, "CONNECT", name, status, sent_bytes, duration, "-", note)
-            )
-
-        def closed(sent_bytes: int, error: Exception | None) -> None:
-            note(200, sent_bytes, "tunnel")
-            self.connection_lost(error)
-
-        try:
-            tunnel = Tunnel(tunnels.dialer.idle_seconds, closed)
-            try:
-                await tunnels.dialer.connect(host, port, lambda: tunnel.far)
-            except BaseException:
-                tunnel.abandon()
-                raise
-        except ForebayError as error:
-            self._early = None
-            status = problem_of(error).status
-            note(status, 0, error.detail)
-            self._refuse(Refusal(status, error.detail))
-            return
-        except BaseException:
-            tunnels.open_count -= 1
-            self.transport.abort()
-            raise
-        self.transport.set_protocol(tunnel.client)
-        tunnel.client.connection_made(self.transport)
-        if self.transport.is_closing():
-            # The client's end is already told to this protocol, not to the tunnel.
-            tunnel.client.connection_lost(None)
-            return
-        tunnel.client.write(ESTABLISHED)
-        tunnel.far.write(bytes(self._early or b""))
-        self.flow.resume_reading()
 
     # Refusals and deadlines.
 

@@ -11,6 +11,10 @@ must stay as they came. So everything but a few fixed names goes straight to the
 ``GET|HEAD /`` (unless a mount has it)                the page for people
 anything else, any method, absolute-form too          the service
 ====================================================  =============================
+
+Where the admin side has an address of its own, everything of it but ``/-/fetch`` and health is
+answered there, with 404 on the port for downloads, and downloads are not answered there. Only our
+own protocol tells the two apart (``asgi.ADMIN_SIDE``), so that without it nothing is open.
 """
 
 from __future__ import annotations
@@ -18,15 +22,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 from forebay.errors import ForebayError, RequestError
 from forebay.model import Request
 from forebay.ports import Reply
 from forebay.service import Service
-from forebay.web import digests, log
-from forebay.web.admin import audit
+from forebay.web import audit, digests, log
 from forebay.web.asgi import (
+    ADMIN_SIDE,
     RAW_TARGET,
     App,
     ClientLeftError,
@@ -38,7 +43,8 @@ from forebay.web.asgi import (
     send_problem,
     send_whole,
 )
-from forebay.web.auth import AdminGuard
+from forebay.web.auth import AdminGuard, scope_for
+from forebay.web.entrance import Entrance, Visitor
 from forebay.web.fetch import parse_fetch
 from forebay.web.heads import RawTarget
 from forebay.web.incoming import (
@@ -56,12 +62,15 @@ from forebay.web.metrics import Metrics
 from forebay.web.problems import Problem, UnexpectedBody, internal_fault, problem_of
 from forebay.web.refusals import refusal_app
 from forebay.web.responses import ReplySender
+from forebay.web.shares import Share
+from forebay.web.ways import WaysIn
 
 logger = logging.getLogger("forebay.web")
 
 ADMIN_PREFIX = b"/-/"
 FETCH_PATH = b"/-/fetch"
-HEALTH_PATHS = frozenset({b"/healthz", b"/livez", b"/readyz", b"/metrics"})
+METRICS_PATH = b"/metrics"
+HEALTH_PATHS = frozenset({b"/healthz", b"/livez", b"/readyz", METRICS_PATH})
 MAX_ADMIN_BODY_BYTES = 64 * 1024
 
 CLIENT_LEFT = 499
@@ -69,9 +78,9 @@ CLIENT_LEFT = 499
 
 
 class Door:
-    """Answers each HTTP request of one server; ``landing`` says whether ``/`` is the door's own.
+    """Answers each HTTP request of one server.
 
-    At ``mount_ports`` nothing is the door's own.
+    ``admin_apart`` says whether the admin side has an address of its own.
     """
 
     def __init__(
@@ -80,17 +89,19 @@ class Door:
         admin: App,
         guard: AdminGuard,
         metrics: Metrics,
+        entrance: Entrance,
         *,
-        landing: bool,
         limits: DoorLimits,
-        mount_ports: frozenset[int] = frozenset(),
+        ways: WaysIn,
+        admin_apart: bool,
     ) -> None:
-        self._mount_ports = mount_ports
+        self._entrance = entrance
+        self._admin_apart = admin_apart
         self._service = service
         self._admin = admin
         self._guard = guard
         self._metrics = metrics
-        self._landing = landing
+        self._ways = ways
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +110,8 @@ class Door:
         if refusal is not None:
             await refusal_app(refusal)(scope, receive, send)
             return
-        exchange = Exchange(scope, target, receive, send)
+        request = self._entrance.proxies.seen_through(request_of(scope, target))
+        exchange = Exchange(scope, request, receive, send)
         self._metrics.running.inc()
         try:
             await self._route(exchange, target)
@@ -127,14 +139,17 @@ class Door:
         if not target.absolute:
             if target.path.startswith(ADMIN_PREFIX) or target.path in HEALTH_PATHS:
                 return False
-            if self._landing and target.path == b"/" and method in ("GET", "HEAD"):
+            if self._ways.landing and target.path == b"/" and method in ("GET", "HEAD"):
                 return False
         return method != "PURGE"
 
     async def _route(self, exchange: Exchange, target: RawTarget) -> None:
         method, path = exchange.method, target.path
-        at_mount = exchange.request.port in self._mount_ports and method != "PURGE"
-        if at_mount or self.is_download(method, target):
+        at_mount = exchange.request.port in self._ways.mount_ports and method != "PURGE"
+        if self._admin_apart and not self._is_here(exchange, target):
+            detail = "The admin side and downloads have an address each, and this is the other one."
+            await send_problem(exchange.send, Problem(404, "admin-elsewhere", detail))
+        elif at_mount or self.is_download(method, target):
             await self._download(exchange, None, digests.from_fields(exchange.request.fields))
         elif target.absolute:
             await self._purge(exchange)
@@ -145,8 +160,21 @@ class Door:
         elif method == "PURGE":
             await self._purge(exchange)
         else:
-            fields, body = landing_page(exchange.request.fields, exchange.request.scheme)
+            request = exchange.request
+            fields, body = landing_page(
+                request.fields, request.scheme, with_metrics=not self._admin_apart
+            )
             await send_whole(exchange.send, 200, fields, body)
+
+    def _is_here(self, exchange: Exchange, target: RawTarget) -> bool:
+        """Whether this is asked at the right one of two addresses."""
+        method, path = exchange.method, target.path
+        if not target.absolute and path in HEALTH_PATHS - {METRICS_PATH}:
+            return True
+        is_fetch = path == FETCH_PATH and method in ("GET", "HEAD") and not target.absolute
+        is_landing = path == b"/" and method in ("GET", "HEAD")
+        is_download = self.is_download(method, target) or is_fetch or is_landing
+        return is_download is not bool(exchange.scope.get(ADMIN_SIDE))
 
     async def _fetch(self, exchange: Exchange) -> None:
         query = parse_fetch(exchange.request.raw_query)
@@ -161,6 +189,7 @@ class Door:
     ) -> None:
         """Ask the service and send its reply, for as long as the client is there."""
         request = replace(exchange.request, on_interim=interim_sender(exchange.scope))
+        visitor = self._visitor(request, url)
         length = body_length(request.fields)
         has_body = length != 0
         if has_body and request.method in ("GET", "HEAD"):
@@ -171,19 +200,29 @@ class Door:
             stall_seconds=self._limits.body_stall_seconds,
             min_rate_bytes=self._limits.min_rate_bytes,
         )
-        async with WhileThere(incoming):
+        share = self._entrance.share_of(visitor)
+        if share is not None:
+            share.take_request()
+        async with WhileThere(incoming), nullcontext() if share is None else share.download():
             reply = await self._service.respond(
-                request,
+                visitor.request,
                 body=incoming.body() if has_body else None,
                 body_length_bytes=length if has_body else None,
                 url=url,
                 expected_digests=expected,
             )
-            await self._send_reply(exchange, reply)
+            await self._send_reply(exchange, reply, share)
 
-    async def _send_reply(self, exchange: Exchange, reply: Reply) -> None:
+    def _visitor(self, request: Request, url: str | None) -> Visitor:
+        """Who downloads. Raises ``ForebayError`` for those who may not."""
+        if not self._entrance.access:
+            return self._entrance.admit(request, ())
+        mounts = self._service.mounts_asked(request, url=url)
+        return self._entrance.admit_and_count(request, mounts)
+
+    async def _send_reply(self, exchange: Exchange, reply: Reply, share: Share | None) -> None:
         exchange.reply = reply
-        sender = ReplySender(reply, exchange.scope, exchange.send)
+        sender = ReplySender(reply, exchange.scope, exchange.send, share)
         try:
             await sender.run()
         finally:
@@ -194,13 +233,13 @@ class Door:
             self._service.note_served(reply, sender.sent_bytes)
 
     async def _purge(self, exchange: Exchange) -> None:
-        request = exchange.request
-        problem = self._guard.refuse(request.fields, request.client_host)
-        if problem is not None:
-            await send_problem(exchange.send, problem)
+        if not await self._is_admin(exchange, b""):
             return
-        result = await self._service.purge_request(request)
-        audit(request.client_host, "url=" + log.printable(exchange.name), result)
+        result = await self._service.purge_request(exchange.request)
+        what = "url=" + log.printable(exchange.name)
+        audit.write(
+            audit.line_for(exchange.scope, "purge", what, result.objects, result.size_bytes)
+        )
         body = json.dumps(asdict(result)).encode() + b"\n"
         fields = [
             (b"content-type", b"application/json"),
@@ -211,12 +250,8 @@ class Door:
 
     async def _pass_to_admin(self, exchange: Exchange, path: bytes) -> None:
         exchange.log_level = logging.DEBUG if path in HEALTH_PATHS else logging.INFO
-        if path not in HEALTH_PATHS:
-            request = exchange.request
-            problem = self._guard.refuse(request.fields, request.client_host)
-            if problem is not None:
-                await send_problem(exchange.send, problem)
-                return
+        if path not in HEALTH_PATHS and not await self._is_admin(exchange, path):
+            return
         body = await _read_small(exchange)
         if body is None:
             await send_problem(
@@ -224,7 +259,20 @@ class Door:
                 Problem(413, "too-large", "No order to the admin side is that long."),
             )
             return
-        await self._admin(exchange.scope, _replay(body, exchange.receive), exchange.send)
+        await self._admin(exchange.scope, _replay(body, exchange.receive), _guarded(exchange.send))
+
+    async def _is_admin(self, exchange: Exchange, path: bytes) -> bool:
+        """Whether the request came with the token that it needs; if not, it has been told so."""
+        request = exchange.request
+        scope = scope_for(exchange.method, path)
+        admitted = self._guard.admit(request.fields, request.client_host, scope)
+        if isinstance(admitted, Problem):
+            await send_problem(exchange.send, admitted)
+            return False
+        # What the audit log says of it; the scope is this request's own.
+        exchange.scope[audit.ADMIN] = admitted.name
+        exchange.scope["client"] = (request.client_host, 0) if request.client_host else None
+        return True
 
     async def _fail(self, exchange: Exchange, problem: Problem, error: Exception) -> None:
         """Tell of a failure: by a problem, or by a cut where the head has left."""
@@ -241,11 +289,11 @@ class Door:
 class Exchange:
     """One request and what becomes of it, as the log will tell it."""
 
-    def __init__(self, scope: Scope, target: RawTarget, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.method: str = scope["method"]
-        self.request: Request = request_of(scope, target)
+        self.request = request
         self.reply: Reply | None = None
         self.status = CLIENT_LEFT
         self.started = False
@@ -292,6 +340,27 @@ class Exchange:
             cache=self.reply.cache_status.outcome.value if self.reply is not None else "-",
             note=self.note,
         )
+
+
+_ADMIN_FIELDS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""For every answer of the admin application that does not have its own."""
+
+
+def _guarded(send: Send) -> Send:
+    """The same ``send``, which adds ``_ADMIN_FIELDS`` to the head."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            fields = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in fields}
+            message["headers"] = fields + [f for f in _ADMIN_FIELDS if f[0] not in names]
+        await send(message)
+
+    return guarded
 
 
 async def _read_small(exchange: Exchange) -> bytes | None:

@@ -12,18 +12,22 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
-from forebay.model import Interval
+from forebay.errors import ForebayError
+from forebay.model import Interval, Request
 from forebay.ports import Reply
 from forebay.service.held import HeldFile
 from forebay.service.lane import UNSUITED, Answer, Hit, Lane, Question
 from forebay.web import log
 from forebay.web.asgi import ResponseCutError, Scope
+from forebay.web.entrance import Entrance, Visitor
 from forebay.web.framing import Framing, render_head
 from forebay.web.heads import RawTarget
 from forebay.web.incoming import request_of, target_of
 from forebay.web.metrics import Metrics
 from forebay.web.responses import guarded_fields
+from forebay.web.shares import Share
 
 REMEMBERED_REQUESTS = 4096
 """With its target and its rendered heads a request takes some 4 KB: a dozen MB at most."""
@@ -75,10 +79,12 @@ class Rendered:
 class Known:
     """A request that may be answered here, and the heads that it got last."""
 
-    __slots__ = ("_part", "_whole", "question")
+    __slots__ = ("_part", "_whole", "asked", "question")
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, asked: Request) -> None:
+        """``asked`` is the request as it came, the client's token included."""
         self.question = question
+        self.asked = asked
         self._whole: Rendered | None = None
         self._part: Rendered | None = None
 
@@ -180,7 +186,10 @@ class FastLane:
         metrics: Metrics,
         is_download: Callable[[str, RawTarget], bool],
         note_served: Callable[[Reply, int], None],
+        entrance: Entrance,
     ) -> None:
+        self._entrance = entrance
+        self._is_open = entrance.is_open
         self._lane = lane
         self._metrics = metrics
         self._is_download = is_download
@@ -208,8 +217,17 @@ class FastLane:
         target = target_of(scope)
         if not self._is_download(scope["method"], target):
             return None
-        question = self._lane.take_up(request_of(scope, target))
-        return Known(question) if question is not None else None
+        request = request_of(scope, target)
+        question = self._lane.take_up(request)
+        if question is None:
+            return None
+        if question.target.mount.name in self._entrance.access:
+            # The ordinary way hides the token from the rules; so does this one.
+            try:
+                question.request = self._visitor(request, question).request
+            except ForebayError:
+                return None
+        return Known(question, request)
 
     def answer(
         self, known: Known, range_value: str | None, client_host: str, *, may_send_files: bool
@@ -217,12 +235,20 @@ class FastLane:
         """The octets of the whole response, counted and logged as sent, or what is to be sent
         from a file; None if there is none at once."""
         begin = time.perf_counter()
+        share: Share | None = None
+        if not self._is_open:
+            try:
+                asked = replace(known.asked, client_host=client_host)
+                visitor = self._visitor(asked, known.question)
+            except ForebayError:
+                return None  # The ordinary way says why not.
+            client_host, share = visitor.request.client_host, self._entrance.share_of(visitor)
+            may_send_files = may_send_files and not (share is not None and share.counts_downloads)
         answer = self._lane.answer(known.question, range_value, may_send_files=may_send_files)
         if answer is None:
             return None
-        try:
-            head = known.head(answer)
-        except ValueError:  # The ordinary way says what is wrong with it.
+        head = self._head_of(known, answer)
+        if head is None or not (share is None or share.take_at_once(len(answer.content or b""))):
             if answer.file is not None:
                 answer.file.release()
             return None
@@ -232,6 +258,17 @@ class FastLane:
         content = answer.content or b""
         self.note_answered(known, answer.hit.reply, len(content), client_host, begin)
         return head + content
+
+    def _head_of(self, known: Known, answer: Answer) -> bytes | None:
+        try:
+            return known.head(answer)
+        except ValueError:
+            return None  # The ordinary way says what is wrong with it.
+
+    def _visitor(self, request: Request, question: Question) -> Visitor:
+        """Who asks this, at this moment. Raises ``ForebayError`` for those who may not."""
+        request = self._entrance.proxies.seen_through(request)
+        return self._entrance.admit(request, (question.target.mount.name,))
 
     def count_end(self, left_bytes: int, error: Exception | None) -> None:
         """A file is no longer being sent from; count how it ended."""

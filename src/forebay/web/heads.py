@@ -27,6 +27,7 @@ class Refusal:
 
     status: int
     detail: str
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ Ranges and resumed downloads work in both cases.
 
     {base}/-/fetch?url=...   the same for URLs that need percent-encoding
     {base}/healthz           is it alive
+{metrics}"""
+
+_TEXT_METRICS = """\
     {base}/metrics           numbers for Prometheus
 """
 
@@ -40,13 +43,18 @@ and resumed downloads work in both cases.
 <ul>
 <li><code>{base}/-/fetch?url=…</code>: the same for URLs that need percent-encoding
 <li><a href="/healthz">/healthz</a>: is it alive
-<li><a href="/metrics">/metrics</a>: numbers for Prometheus
-</ul>
+{metrics}</ul>
 </html>
 """
 
+_HTML_METRICS = """\
+<li><a href="/metrics">/metrics</a>: numbers for Prometheus
+"""
 
-def landing_page(fields: Fields, scheme: str) -> tuple[RawFieldList, bytes]:
+
+def landing_page(
+    fields: Fields, scheme: str, *, with_metrics: bool = True
+) -> tuple[RawFieldList, bytes]:
     """Header fields and body; HTML where Accept names it, plain text for all others.
 
     The client's own Host is shown only if nothing in it could be markup.
@@ -54,7 +62,9 @@ def landing_page(fields: Fields, scheme: str) -> tuple[RawFieldList, bytes]:
     host = fields.get("host") or ""
     base = f"{scheme}://{host if _AUTHORITY.fullmatch(host) else '127.0.0.1:8000'}"
     wants_html = "text/html" in (fields.combined("accept") or "").lower()
-    body = (_HTML if wants_html else _TEXT).format(base=base).encode()
+    page, metrics = (_HTML, _HTML_METRICS) if wants_html else (_TEXT, _TEXT_METRICS)
+    metrics = metrics.format(base=base) if with_metrics else ""
+    body = page.format(base=base, metrics=metrics).encode()
     kind = b"text/html; charset=utf-8" if wants_html else b"text/plain; charset=utf-8"
     return [
         (b"content-type", kind),

@@ -1,4 +1,4 @@
-"""What one connection may cost us: every wait has a deadline and every buffer a bound."""
+"""What one connection may cost us, every wait and every buffer bounded; and which side it is on."""
 
 from __future__ import annotations
 
@@ -39,3 +39,24 @@ class DoorLimits:
     """Connections of clients at once in a process, resting ones included; further ones get 503."""
     max_pipelined: int = 256
     """Requests that wait behind the one being answered; apt sends ten, load generators 64."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAddress:
+    """Where the admin side listens: a port, at one address of ours or (with an empty ``host``) at
+    all of them; or with ``path`` a unix socket."""
+
+    port: int = 0
+    host: str = ""
+    path: str | None = None
+
+    def is_of(self, socket_name: object) -> bool:
+        """Whether a connection whose own end has this name (``getsockname``) came in here."""
+        if not isinstance(socket_name, tuple):
+            name = socket_name.decode() if isinstance(socket_name, bytes) else socket_name
+            return self.path is not None and name == self.path
+        return (
+            self.path is None
+            and socket_name[1] == self.port
+            and self.host in {"", socket_name[0].removeprefix("::ffff:")}
+        )

@@ -34,6 +34,9 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.RequestError: 400,
     errors.InvalidTarget: 400,
     errors.NotAuthorized: 401,
+    errors.ClientUnknown: 401,
+    errors.ProxyClientUnknown: 407,
+    errors.ClientForbidden: 403,
     errors.TargetForbidden: 403,
     errors.ObjectTooLarge: 403,
     errors.UnknownMount: 404,
@@ -54,7 +57,12 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.ObjectOutgrown: 503,
     errors.EntryDamaged: 503,
     errors.Overloaded: 503,
+    errors.TooManyRequests: 429,
 }
+
+_BASIC = 'Basic realm="forebay", charset="UTF-8"'
+"""The challenge to downloaders. Bearer tokens are taken as well, but not asked for: container
+clients would take the realm of a Bearer challenge for the address of a token server."""
 
 INTERNAL_FAULT = "The service met a fault of its own; it is in the log under this instance."
 
@@ -111,6 +119,10 @@ def problem_of(error: errors.ForebayError) -> Problem:
         fields = (("retry-after", str(error.retry_after_seconds)),)
     elif isinstance(error, UnexpectedBody):
         fields = (("connection", "close"),)
+    elif isinstance(error, errors.ProxyClientUnknown):
+        fields = (("proxy-authenticate", _BASIC),)
+    elif isinstance(error, errors.ClientUnknown):
+        fields = (("www-authenticate", _BASIC),)
     elif isinstance(error, errors.NotAuthorized):
         fields = (("www-authenticate", 'Bearer realm="forebay"'),)
     return Problem(STATUS_OF[kind], _words(kind.__name__), error.detail, fields)

@@ -1,4 +1,4 @@
-"""``ForebayHttpProtocol``: the connection as it should be (``connection``), and the fast lane.
+"""``ForebayHttpProtocol``: the connection as it should be, tunnels, and the fast lane.
 
     uvicorn … --http forebay.web.protocol:ForebayHttpProtocol --no-proxy-headers
 
@@ -14,19 +14,23 @@ import asyncio
 from typing import Any, cast
 
 from forebay.web.asgi import Scope
-from forebay.web.connection import ClientConnection
 from forebay.web.cycle import ANSWERED
 from forebay.web.fastlane import Express, FileAnswer
 from forebay.web.filecycle import FileCycle
-from forebay.web.limits import DoorLimits
+from forebay.web.limits import AdminAddress, DoorLimits
+from forebay.web.tunnelling import TunnellingConnection
 
 
-def protocol_with(limits: DoorLimits) -> type[ForebayHttpProtocol]:
-    """The protocol class with other limits, for uvicorn's ``http=``."""
-    return type("ForebayHttpProtocol", (ForebayHttpProtocol,), {"limits": limits})
+def protocol_with(
+    limits: DoorLimits, admin_address: AdminAddress | None = None
+) -> type[ForebayHttpProtocol]:
+    """The protocol class with other limits, for uvicorn's ``http=``; ``admin_address`` is where
+    the admin side listens, if that is not where downloads are."""
+    changed = {"limits": limits, "admin_address": admin_address}
+    return type("ForebayHttpProtocol", (ForebayHttpProtocol,), changed)
 
 
-class ForebayHttpProtocol(ClientConnection):
+class ForebayHttpProtocol(TunnellingConnection):
     """One client connection, with the fast lane where the application has one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +45,8 @@ class ForebayHttpProtocol(ClientConnection):
         own_port = self.server is not None and self.server[1] in getattr(
             self.app, "mount_ports", ()
         )
-        if fast_lane is not None and self.limit_concurrency is None and not own_port:
+        is_for_hits = not (own_port or self.is_admin_side)
+        if fast_lane is not None and self.limit_concurrency is None and is_for_hits:
             host = self.client[0] if self.client else ""
             self._express = Express(fast_lane, host, may_send_files=self._has_zero_copy())
 

@@ -11,7 +11,7 @@ def refusal_app(refusal: Refusal) -> App:
     """An application that answers whatever comes with this refusal."""
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-        fields = [("connection", "close")]
+        fields = [("connection", "close"), *refusal.fields]
         if refusal.status == 405:
             fields.append(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE"))
         elif refusal.status == 503:

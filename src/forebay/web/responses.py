@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from forebay.errors import ForebayError
 from forebay.model import Fields, Window
 from forebay.ports import Body, Reply
 from forebay.web.asgi import ZERO_COPY, ResponseCutError, Scope, Send
 from forebay.web.pieces import read_window
+from forebay.web.shares import Share
 
-_ACTIVE_TYPES = frozenset(
+_INERT_TYPES = frozenset(
     {
-        "application/pdf",
-        "application/xml",
-        "multipart/x-mixed-replace",
-        "text/html",
-        "text/xml",
-        "text/xsl",
+        "application/gzip",
+        "application/json",
+        "application/octet-stream",
+        "application/wasm",
+        "application/x-bzip2",
+        "application/x-gzip",
+        "application/x-tar",
+        "application/x-xz",
+        "application/zip",
+        "application/zstd",
+        "text/css",
+        "text/csv",
+        "text/plain",
     }
 )
+_INERT_KINDS = ("application/vnd.", "application/x-", "audio/", "font/", "image/", "video/")
+_ACTIVE_ENDINGS = ("+xml", "html", "/xml", "script", "flash", "director", "+html")
 
 
-def is_active(content_type: str | None) -> bool:
-    """Whether a browser would run or render this as a document of our origin.
+def is_active(content_types: Sequence[str]) -> bool:
+    """Whether a browser might run or render a body with these Content-Type lines as a document.
 
-    A missing or unreadable type counts as active: what a browser makes of it is its own affair.
+    Whatever is not known to be inert counts, also a type that is missing or unreadable: what a
+    browser makes of it is its own affair. Of several lines or members browsers take the last that
+    they can read, so that every one of them has to be inert.
     """
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    return kind in _ACTIVE_TYPES or kind.endswith("+xml") or "/" not in kind
+    kinds = [
+        member.partition(";")[0].strip(" \t").lower()
+        for line in content_types
+        for member in line.split(",")
+    ]
+    return not kinds or not all(map(_is_inert, kinds))
+
+
+def _is_inert(kind: str) -> bool:
+    if kind in _INERT_TYPES:
+        return True
+    return kind.startswith(_INERT_KINDS) and not kind.endswith(_ACTIVE_ENDINGS)
 
 
 def guarded_fields(reply: Reply) -> Fields:
@@ -39,7 +63,7 @@ def guarded_fields(reply: Reply) -> Fields:
     fields = reply.fields.with_field("x-content-type-options", "nosniff")
     if reply.status in (204, 304) or reply.status < 200:
         return fields.without("content-length")
-    if is_active(fields.get("content-type")):
+    if is_active(fields.get_all("content-type")):
         fields = fields.with_line("content-security-policy", "sandbox")
     return fields
 
@@ -61,11 +85,13 @@ class _FileSlice:
 
 
 class ReplySender:
-    """Sends one reply; ``started`` and ``sent_bytes`` tell how far it came, whatever happened."""
+    """Sends one reply, at the pace of ``share`` where it has one; ``started`` and ``sent_bytes``
+    tell how far it came, whatever happened."""
 
-    def __init__(self, reply: Reply, scope: Scope, send: Send) -> None:
+    def __init__(self, reply: Reply, scope: Scope, send: Send, share: Share | None = None) -> None:
         self._reply = reply
         self._send = send
+        self._share = share if share is not None and share.paces else None
         self._zero_copy = ZERO_COPY in (scope.get("extensions") or {})
         self._head_only = scope["method"] == "HEAD"
         self.started = False
@@ -95,18 +121,26 @@ class ReplySender:
     async def _send_pieces(self, body: Body) -> None:
         try:
             while (piece := await body.next_piece()) is not None:
-                if not isinstance(piece, Window):
-                    await self._send_bytes(piece)
-                elif self._zero_copy:
-                    await self._send_window(piece)
-                else:
-                    async for chunk in read_window(piece):
-                        await self._send_bytes(chunk)
+                if self._share is None:
+                    await self._send_piece(piece)
+                    continue
+                for part in _slices(piece, self._share.slice_bytes):
+                    await self._share.pay(_size_bytes(part))
+                    await self._send_piece(part)
         except ForebayError as error:
             raise ResponseCutError(error.detail) from error
         length = self._reply.length_bytes
         if length is not None and self.sent_bytes != length:
             raise ResponseCutError(f"the body had {self.sent_bytes} of {length} bytes")
+
+    async def _send_piece(self, piece: Window | bytes) -> None:
+        if not isinstance(piece, Window):
+            await self._send_bytes(piece)
+        elif self._zero_copy:
+            await self._send_window(piece)
+        else:
+            async for chunk in read_window(piece):
+                await self._send_bytes(chunk)
 
     async def _send_bytes(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -122,3 +156,17 @@ class ReplySender:
                 "more_body": True,
             }
         )
+
+
+def _size_bytes(piece: Window | bytes) -> int:
+    return piece.stop - piece.start if isinstance(piece, Window) else len(piece)
+
+
+def _slices(piece: Window | bytes, slice_bytes: int) -> Iterator[Window | bytes]:
+    """The piece in parts of at most this size."""
+    for start in range(0, _size_bytes(piece), slice_bytes):
+        if isinstance(piece, Window):
+            begin = piece.start + start
+            yield Window(piece.fileno, begin, min(begin + slice_bytes, piece.stop))
+        else:
+            yield piece[start : start + slice_bytes]

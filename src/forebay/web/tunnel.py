@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from forebay.model import Request
+
 MAX_TUNNELS = 512
 """Tunnels of one process at once: each holds two descriptors. (Squid is bounded by descriptors
 alone.)"""
@@ -31,10 +33,12 @@ class Dialer(Protocol):
 
 
 class Tunnels:
-    """The tunnels of one process, and what opens them."""
+    """The tunnels of one process, what opens them, and who may have one: ``admit`` raises
+    ``ForebayError`` for a client that may not."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, admit: Callable[[Request], object]) -> None:
         self.dialer = dialer
+        self.admit = admit
         self.open_count = 0
 
     @property
