@@ -57,6 +57,8 @@ class Faults:
     """Writes wait until this is set."""
     hold_commits: asyncio.Event | None = None
     """The same for commits, with what they are to write in hand."""
+    hold_finds: asyncio.Event | None = None
+    """The same for look-ups, with what they have found in hand."""
 
 
 class MemoryDraft:
@@ -202,8 +204,11 @@ class MemoryStore:
         return tuple(sorted(found, key=lambda entry: entry.response_time, reverse=True)) or None
 
     async def find(self, key: str) -> tuple[Entry, ...]:
+        found = self.find_cached(key) or ()
+        if self.faults.hold_finds is not None:
+            await self.faults.hold_finds.wait()
         await asyncio.sleep(0)
-        return self.find_cached(key) or ()
+        return found
 
     def open_reader(self, entry: Entry) -> int:
         held = self._held.get(entry.entry_id)

@@ -690,3 +690,20 @@ async def test_trouble_with_the_index_is_no_trouble_for_who_validates(scene: Sce
     told = await scene.get()
     assert told.body == BODY
     assert "fwd-status=304" in told.cache
+
+
+async def test_a_look_up_that_the_commit_has_overtaken_is_made_again(scene: Scene) -> None:
+    scene.add(etag=None)
+    scene.store.faults.hold_commits = asyncio.Event()
+    first = await read(await scene.open())
+    scene.store.faults.hold_finds = asyncio.Event()
+    asking = asyncio.create_task(scene.get())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    scene.store.faults.hold_commits.set()
+    await scene.settled()
+    scene.store.faults.hold_finds.set()
+    second = await asking
+    assert first.body == second.body == BODY
+    assert second.cache.startswith("forebay; hit")
+    assert len(scene.upstream.asks) == 1

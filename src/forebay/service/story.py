@@ -140,7 +140,9 @@ class Story:
                 return reply
         return await self._passage.ask(request, target, CacheOutcome.BYPASS, "moving target")
 
-    async def _look_up(self, request: Request, target: Target) -> Found:
+    async def _look_up(
+        self, request: Request, target: Target, *, is_second_look: bool = False
+    ) -> Found:
         """The entry that this request selects, as it is now, and all that is stored."""
         stored = await self._store.find(target.key)
         entry = selected(request, target, stored)
@@ -149,6 +151,9 @@ class Story:
         transfer = await self._fetcher.arriving(entry, target)
         if transfer is not None:
             return Found(transfer.snapshot(), stored)
+        if not (entry.complete or is_second_look):
+            # What brought it may have ended, and all be there, since the store was asked.
+            return await self._look_up(request, target, is_second_look=True)
         if not entry.complete and (
             entry.length_bytes is None or not may_join(entry.head, target.mount.transfer.identity)
         ):
