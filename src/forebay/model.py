@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self, TypeAlias
 
+Octets: TypeAlias = bytes | memoryview
+"""Bytes on their way: ready ones, or a view of a buffer that is used again for others once nobody
+has a view of it."""
+
 
 class Fields:
     """Header fields in the order they came, with lower-case names (RFC 9110 §5).

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Interval, Intervals, Window
+from forebay.model import Ask, CacheStatus, Entry, Fields, Head, Interval, Intervals, Octets, Window
 
 
 class Body(Protocol):
@@ -53,8 +53,11 @@ class UpstreamResponse(Protocol):
         """Bytes of the body that have reached this machine and were not taken yet; 0 where that
         cannot be told. Where there are many, it is not upstream that one waits for."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[Octets]:
         """The body's bytes as sent (content codings stay), once only.
+
+        Some are views of a buffer that is used again once nobody has a view of it: what is kept
+        for long should be copied.
 
         Raises ``UpstreamTimeout`` when silent for the stall time, ``UpstreamMisbehaved`` when
         the body ends before its declared end or goes beyond it, ``UpstreamUnreachable`` on a
@@ -83,7 +86,7 @@ class Draft(Protocol):
     def open_reader(self) -> int:
         """A new file descriptor for reading the blob; the caller closes it. Does not block."""
 
-    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    async def write(self, position: int, pieces: Sequence[Octets]) -> None:
         """Write the pieces one behind the other from this position, off the event loop.
 
         When it returns, any descriptor of the blob reads these bytes. Calls for different

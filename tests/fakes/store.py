@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
-from forebay.model import Entry, Interval, Intervals
+from forebay.model import Entry, Interval, Intervals, Octets
 from forebay.ports import Removed, Scrubbed, Selection, StoredObject, StoreUsage
 from forebay.rules import coverage as cov
 from forebay.rules.eviction import Candidate, shortfall_bytes, victims
@@ -78,7 +78,7 @@ class MemoryDraft:
         self._check_open()
         return _reader_of(self._fileno)
 
-    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    async def write(self, position: int, pieces: Sequence[Octets]) -> None:
         self._check_open()
         store, faults = self._store, self._store.faults
         length = sum(map(len, pieces))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from forebay.errors import UpstreamChanged, UpstreamError
-from forebay.model import Ask, Entry, Fields, Head, Interval, TransferPolicy, Window
+from forebay.model import Ask, Entry, Fields, Head, Interval, Octets, TransferPolicy, Window
 from forebay.ports import Body, Draft, MirrorHealth, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.content_range import content_range_of, format_range
@@ -217,7 +217,7 @@ class _NotingDraft:
     def entry(self) -> Entry:
         return self._draft.entry
 
-    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    async def write(self, position: int, pieces: Sequence[Octets]) -> None:
         await self._draft.write(position, pieces)
         self._written.append(Interval(position, position + sum(map(len, pieces))))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.errors import StoreError, StoreFull, UpstreamMisbehaved, UpstreamUnreachable
-from forebay.model import Entry, Interval
+from forebay.model import Entry, Interval, Octets
 from forebay.streaming import sink as sink_module
 from forebay.streaming.segment import Segment
 from forebay.streaming.sink import BlobSink
@@ -28,8 +28,8 @@ class Collector:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
 
-    async def write(self, chunk: bytes) -> None:
-        self.chunks.append(chunk)
+    async def write(self, chunk: Octets) -> None:
+        self.chunks.append(bytes(chunk))
 
 
 class Tape:
@@ -48,7 +48,7 @@ class Tape:
     def open_reader(self) -> int:
         raise NotImplementedError
 
-    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    async def write(self, position: int, pieces: Sequence[Octets]) -> None:
         await self.free.wait()
         if self.error is not None:
             raise self.error

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from forebay.errors import Overloaded, UpstreamUnreachable
 from forebay.upstream import pool as module
 from forebay.upstream.pool import Origin, Pool
+from forebay.upstream.slabs import Slabs
 from forebay.upstream.wire import Wire
 
 A: Origin = ("http://a.example", False)
@@ -21,7 +22,7 @@ class FakeWire(Wire):
     """A wire without a network: clean when released, unless told otherwise."""
 
     def __init__(self, *, clean: bool = True) -> None:
-        super().__init__()
+        super().__init__(Slabs())
         self.clean = clean
 
     def release(self) -> bool:

@@ -21,8 +21,9 @@ from forebay.errors import (
     UpstreamTooSlow,
     UpstreamUnreachable,
 )
-from forebay.model import Ask, Fields
+from forebay.model import Ask, Fields, Octets
 from forebay.upstream.client import HttpxUpstream
+from forebay.upstream.slabs import SLAB_BYTES
 from forebay.upstream.wire import HIGH_WATER_BYTES
 from tests.fakes.origin import Origin, OriginRequest, Resource
 from tests.fakes.tls import server_context
@@ -83,6 +84,23 @@ async def test_a_large_body_does_not_gather_for_a_slow_reader(
         async for piece in chunks:
             size += len(piece)
         assert size == 40 * HIGH_WATER_BYTES
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_pieces_that_are_held_are_not_written_over(
+    origin: Origin, upstream: HttpxUpstream, chunked: bool
+) -> None:
+    bodies = {f"/{n}": random.Random(n).randbytes(3 * SLAB_BYTES + n) for n in range(1, 5)}
+    for path, body in bodies.items():
+        origin.add(path, body=body, chunked=chunked)
+
+    async def pieces_of(path: str) -> list[Octets]:
+        async with upstream.open(Ask(origin.url(path))) as response:
+            return [piece async for piece in response.chunks()]
+
+    held = await asyncio.gather(*map(pieces_of, bodies))
+
+    assert [b"".join(pieces) for pieces in held] == list(bodies.values())
 
 
 async def test_what_has_come_and_was_not_read_is_told_wherever_it_waits(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import cast
 
 from forebay.errors import ForebayError
-from forebay.model import Ask, Mount
+from forebay.model import Ask, Mount, Octets
 from forebay.ports import Upstream, UpstreamResponse
 from forebay.presets import preset_of
 from forebay.presets.challenges import Bearer, Grant, bearer_challenge, read_grant
@@ -118,7 +118,7 @@ class AuthorizedUpstream:
             async with self._upstream.open(ask) as response:
                 if response.head.status != 200:
                     return None
-                chunks = cast("AsyncGenerator[bytes]", response.chunks())
+                chunks = cast("AsyncGenerator[Octets]", response.chunks())
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         body += chunk

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from forebay.model import Ask, Head, Mount
+from forebay.model import Ask, Head, Mount, Octets
 from forebay.ports import Upstream, UpstreamResponse
 from forebay.presets import Preset, preset_of
 from forebay.presets.contract import unchanged_fields, unchanged_head
@@ -86,7 +86,7 @@ class _Presented:
     def unread_bytes(self) -> int:
         return self._response.unread_bytes
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[Octets]:
         return self._response.chunks()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forebay.errors import EntryDamaged, StoreError
+from forebay.model import Octets
 
 PIECES_PER_CALL = min(os.sysconf("SC_IOV_MAX"), 1024)
 BLOCK_BYTES = 4096
@@ -191,12 +192,12 @@ class Blobs:
         return f"{self._prefix}{entry_id[:2]}{os.sep}{entry_id}"
 
 
-def write_pieces(fileno: int, position: int, pieces: Sequence[bytes]) -> int:
+def write_pieces(fileno: int, position: int, pieces: Sequence[Octets]) -> int:
     """Write the pieces one behind the other, uncopied; gives what the blob takes on disk now.
 
     Raises ``OSError``, with some of the bytes written or none.
     """
-    left: list[bytes | memoryview] = [piece for piece in pieces if piece]
+    left: list[Octets] = [piece for piece in pieces if piece]
     while left:
         written = os.pwritev(fileno, left[:PIECES_PER_CALL], position)
         if written <= 0:
@@ -263,11 +264,11 @@ def _measure(found: os.stat_result) -> Measure:
     return Measure(found.st_size, found.st_blocks * _STAT_BLOCK_BYTES)
 
 
-def _after(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
+def _after(pieces: list[Octets], written: int) -> list[Octets]:
     """What is left of the pieces after so many bytes."""
     for number, piece in enumerate(pieces):
         if written < len(piece):
-            rest: list[bytes | memoryview] = pieces[number:]
+            rest: list[Octets] = pieces[number:]
             if written:
                 rest[0] = memoryview(piece)[written:]
             return rest

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from forebay.errors import EntryDamaged, StoreError, StoreFull
-from forebay.model import Entry, Interval, Intervals
+from forebay.model import Entry, Interval, Intervals, Octets
 from forebay.rules import coverage as cov
 from forebay.store import blobs
 from forebay.store.blobs import Measure
@@ -84,7 +84,7 @@ class DiskDraft:
         except OSError as error:
             raise self._engine.health.failed("blobs", error) from error
 
-    async def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    async def write(self, position: int, pieces: Sequence[Octets]) -> None:
         """Write the pieces one behind the other from this position (``ports.Draft.write``).
 
         A caller that is cancelled leaves the write running; ``close`` waits for it.
@@ -105,7 +105,7 @@ class DiskDraft:
             self._pending_bytes -= length
         self._claim.written_bytes = max(self._claim.written_bytes, size_bytes)
 
-    def _write(self, position: int, pieces: Sequence[bytes]) -> int:
+    def _write(self, position: int, pieces: Sequence[Octets]) -> int:
         """In a thread: the bytes, and for the other workers that they are there."""
         size_bytes = blobs.write_pieces(self._fileno, position, pieces)
         if self._progress is not None:

@@ -30,7 +30,7 @@ from forebay.errors import (
     UpstreamTooSlow,
     UpstreamUnreachable,
 )
-from forebay.model import Head, Interval, Intervals
+from forebay.model import Head, Interval, Intervals, Octets
 from forebay.ports import Draft, UpstreamResponse
 from forebay.rules import coverage as cov
 from forebay.rules.plan import Limits, Work
@@ -271,7 +271,7 @@ class Crew:
             await self._bring(segment, response, skip)
 
     async def _bring(self, segment: Segment, response: UpstreamResponse, skip: int) -> None:
-        chunks: AsyncIterator[bytes] = response.chunks()
+        chunks: AsyncIterator[Octets] = response.chunks()
         most_bytes = self._subject.policy.max_object_bytes
         if most_bytes is not None and self._subject.identity.length_bytes is None:
             chunks = bound(chunks, most_bytes)

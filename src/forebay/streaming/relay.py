@@ -59,7 +59,8 @@ class Relay:
             bounded = bound(response.chunks(), self._most_bytes)
             async with aclosing(clip(bounded, skip_bytes)) as chunks:
                 async for chunk in chunks:
-                    self._chunks.append(chunk)
+                    # A client may be slow: what waits for it must not hold a large buffer.
+                    self._chunks.append(bytes(chunk))
                     self.passed_bytes += len(chunk)
                     self._changed.set()
                     await self._until(lambda: len(self._chunks) < MAX_WAITING_CHUNKS)

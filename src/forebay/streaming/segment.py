@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from forebay.errors import ForebayError, UpstreamMisbehaved
-from forebay.model import Interval
+from forebay.model import Interval, Octets
 from forebay.ports import Draft
 from forebay.streaming.pace import Meter
 from forebay.streaming.sink import BlobSink
@@ -84,7 +84,7 @@ class Segment:
 
     async def bring(
         self,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncIterator[Octets],
         draft: Draft,
         on_written: Callable[[Interval], None],
         clock: Callable[[], float],
@@ -122,7 +122,7 @@ class Segment:
             is_backlogged = self.unread_bytes() >= BACKLOG_BYTES
             self.backlog_share += LOOK_WEIGHT * (is_backlogged - self.backlog_share)
 
-    async def _mine(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def _mine(self, chunks: AsyncIterator[Octets]) -> AsyncGenerator[Octets, None]:
         """The chunks up to ``stop``, wherever it is when they come."""
         try:
             async for chunk in chunks:

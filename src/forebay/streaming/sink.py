@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from forebay.errors import ForebayError, StoreError
-from forebay.model import Interval
+from forebay.model import Interval, Octets
 from forebay.ports import Draft
 from forebay.streaming.steadfast import see_through
 
@@ -30,13 +30,13 @@ class BlobSink:
         self._draft = draft
         self._position = position
         self._on_written = on_written
-        self._pending: list[bytes] = []
+        self._pending: list[Octets] = []
         self._pending_bytes = 0
         self._flush: asyncio.Task[None] | None = None
         self.error: ForebayError | None = None
         """Why bytes that were taken did not reach the disk; nothing is written after that."""
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: Octets) -> None:
         """Take the chunk. Raises ``StoreError`` if an earlier one could not be written."""
         if self.error is not None:
             raise self.error

@@ -6,16 +6,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
 from forebay.errors import ObjectOutgrown
+from forebay.model import Octets
 
 
 class Sink(Protocol):
     """Where a copy of each chunk goes."""
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: Octets) -> None:
         """Take the chunk; waits while too much is waiting already."""
 
 
-async def tee(chunks: AsyncIterator[bytes], sink: Sink) -> AsyncGenerator[bytes, None]:
+async def tee(chunks: AsyncIterator[Octets], sink: Sink) -> AsyncGenerator[Octets, None]:
     """Every chunk, once the sink has taken it.
 
     Use it under ``contextlib.aclosing``: closing this generator closes its source first, so
@@ -29,7 +30,7 @@ async def tee(chunks: AsyncIterator[bytes], sink: Sink) -> AsyncGenerator[bytes,
         await close_source(chunks)
 
 
-async def clip(chunks: AsyncIterator[bytes], skip_bytes: int) -> AsyncGenerator[bytes, None]:
+async def clip(chunks: AsyncIterator[Octets], skip_bytes: int) -> AsyncGenerator[Octets, None]:
     """The chunks without their first ``skip_bytes`` bytes."""
     try:
         async for chunk in chunks:
@@ -42,7 +43,7 @@ async def clip(chunks: AsyncIterator[bytes], skip_bytes: int) -> AsyncGenerator[
         await close_source(chunks)
 
 
-async def bound(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncGenerator[bytes, None]:
+async def bound(chunks: AsyncIterator[Octets], most_bytes: int) -> AsyncGenerator[Octets, None]:
     """The chunks of a body whose length nobody told. Raises ``ObjectOutgrown`` beyond so many."""
     left = most_bytes
     try:
@@ -55,7 +56,7 @@ async def bound(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncGenerator
         await close_source(chunks)
 
 
-async def close_source(chunks: AsyncIterator[bytes]) -> None:
+async def close_source(chunks: AsyncIterator[Octets]) -> None:
     """Close an iterator that can be closed; others have nothing to release."""
     if isinstance(chunks, AsyncGenerator):
         await chunks.aclose()

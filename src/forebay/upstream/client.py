@@ -30,7 +30,7 @@ from forebay.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from forebay.model import Ask, Fields, Head
+from forebay.model import Ask, Fields, Head, Octets
 from forebay.rules import urls
 from forebay.rules.heads import expects_continue
 from forebay.rules.patience import Patience
@@ -229,11 +229,11 @@ class Response:
         unread: Callable[[], int] | None = self._response.extensions.get("unread_bytes")
         return unread() if unread is not None else 0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[Octets]:
         """See ``ports.UpstreamResponse.chunks``."""
         left = self._framing.length_bytes
         # Not aiter_raw(), which refuses a response that its transport made of ready content.
-        pieces = aiter(cast("httpx.AsyncByteStream", self._response.stream))
+        pieces: AsyncIterator[Octets] = aiter(cast("httpx.AsyncByteStream", self._response.stream))
         try:
             async with aclosing(cast("AsyncGenerator[bytes]", pieces)):
                 async for piece in pieces:
@@ -354,7 +354,8 @@ class _ResponseBody(httpx.AsyncByteStream):
         piece = await self._wire.next_piece(self._stall_timeout_seconds, self._patience)
         if not piece:
             raise StopAsyncIteration
-        return piece
+        # httpx hands on what it is given; ``Response.chunks`` says what that is.
+        return cast("bytes", piece)
 
     def unread_bytes(self) -> int:
         return self._wire.unread_bytes if self._wire is not None else 0

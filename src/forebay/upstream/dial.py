@@ -11,6 +11,7 @@ import certifi
 from forebay.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from forebay.rules.urls import Url
 from forebay.upstream.guard import Guard
+from forebay.upstream.slabs import Slabs
 from forebay.upstream.wire import Wire
 
 MIN_TRY_SECONDS = 1.0
@@ -40,6 +41,7 @@ class Dialer:
         self._guard = guard
         self._timeout_seconds = connect_timeout_seconds
         self._tls = tls
+        self._slabs = Slabs()
 
     async def dial(self, url: Url, *, unguarded: bool) -> Wire:
         """A connection to the origin of ``url``, at one of the addresses the guard gives.
@@ -74,7 +76,7 @@ class Dialer:
             self._tls = default_tls()
         try:
             _, wire = await loop.create_connection(
-                Wire,
+                lambda: Wire(self._slabs),
                 address,
                 url.port,
                 ssl=self._tls if secure else None,

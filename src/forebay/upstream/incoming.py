@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import httptools
 
 from forebay.errors import UpstreamMisbehaved
-from forebay.model import Fields, Head
+from forebay.model import Fields, Head, Octets
 from forebay.upstream.framing import Framing, framing_of
 
 MAX_HEAD_BYTES = 65_536
@@ -55,7 +55,7 @@ class Incoming:
 
     def __init__(self, method: str, on_interim: Callable[[Head], None] | None = None) -> None:
         self.received: ReceivedHead | None = None
-        self.pieces: deque[bytes] = deque()
+        self.pieces: deque[Octets] = deque()
         self.queued_bytes = 0
         self.complete = False
         """Whether the end of the message has come and is proved."""
@@ -76,7 +76,7 @@ class Incoming:
         self._bodiless_bytes = 0
         """How much has come since the last byte of the body."""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: Octets) -> None:
         """Take the next octets. Raises ``UpstreamMisbehaved``."""
         self.started = True
         if self.complete:
@@ -98,7 +98,7 @@ class Incoming:
             raise UpstreamMisbehaved("The upstream closed the connection before the body's end.")
         self.complete = True
 
-    def next_piece(self) -> bytes:
+    def next_piece(self) -> Octets:
         """Take the oldest bytes of the body that are here; ``b""`` if there are none."""
         if not self.pieces:
             return b""
@@ -115,7 +115,7 @@ class Incoming:
 
     # head
 
-    def _feed_head(self, data: bytes) -> None:
+    def _feed_head(self, data: Octets) -> None:
         self._buffer += data
         while True:
             end = self._buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
@@ -185,7 +185,7 @@ class Incoming:
 
     # body
 
-    def _take(self, data: bytes, length_bytes: int | None) -> None:
+    def _take(self, data: Octets, length_bytes: int | None) -> None:
         if length_bytes is not None:
             if len(data) > self._left:
                 self.surplus = True
@@ -194,7 +194,7 @@ class Incoming:
         self.on_body(data)
         self.complete = length_bytes is not None and self._left == 0
 
-    def _feed_chunks(self, data: bytes, parser: httptools.HttpResponseParser) -> None:
+    def _feed_chunks(self, data: Octets, parser: httptools.HttpResponseParser) -> None:
         # The parser gathers trailers, which are no use to us and have no bound of their own.
         self._bodiless_bytes += len(data)
         if self._bodiless_bytes > len(data) + MAX_HEAD_BYTES:
@@ -224,7 +224,7 @@ class Incoming:
     def on_headers_complete(self) -> None:
         self._head_done = True
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: Octets) -> None:
         # The parser goes on behind the last chunk: what another answer brings there is nobody's.
         if data and not self.complete:
             self._bodiless_bytes = 0

@@ -23,9 +23,10 @@ from forebay.errors import (
     UpstreamTooSlow,
     UpstreamUnreachable,
 )
-from forebay.model import Head
+from forebay.model import Head, Octets
 from forebay.rules.patience import Patience
 from forebay.upstream.incoming import Incoming, ReceivedHead
+from forebay.upstream.slabs import VIEW_FROM_BYTES, Slabs
 
 HIGH_WATER_BYTES = 1_048_576
 """Bytes held for a reader before the socket is no longer read from."""
@@ -45,10 +46,11 @@ class StaleConnection(Exception):
     """
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """A connection. ``on_lost`` is called once, when it can no longer be used."""
 
-    def __init__(self) -> None:
+    def __init__(self, slabs: Slabs) -> None:
+        """``slabs`` may be shared by all wires of a loop."""
         self.on_lost: Callable[[Wire], None] = lambda _: None
         self.idle_since = 0.0
         self.exchanges = 0
@@ -59,6 +61,8 @@ class Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._reading_paused = False
+        self._slabs = slabs
+        self._slab = bytearray()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -68,7 +72,17 @@ class Wire(asyncio.Protocol):
         # uvloop's transports have the methods without being subclasses.
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - ours is larger
+        # The loop fills it before it calls another wire: one slab serves all that read little.
+        self._slab = self._slabs.take()
+        # A view, because TLS in asyncio slices what it gets here in order to go on in it.
+        return memoryview(self._slab)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        received = memoryview(self._slab)[:nbytes]
+        self._received(received if nbytes >= VIEW_FROM_BYTES else bytes(received))
+
+    def _received(self, data: Octets) -> None:
         incoming = self._incoming
         if incoming is None:  # nobody asked: whatever it is, it is no answer of ours
             self.close()
@@ -152,7 +166,7 @@ class Wire(asyncio.Protocol):
             self._sender.cancel()  # it has made up its mind (RFC 9112 §9.5)
         return incoming.received
 
-    async def next_piece(self, timeout_seconds: float, patience: Patience | None = None) -> bytes:
+    async def next_piece(self, timeout_seconds: float, patience: Patience | None = None) -> Octets:
         """The next bytes of the body; ``b""`` behind the last.
 
         Raises ``UpstreamTimeout`` when none come for so long, ``UpstreamTooSlow`` when the body's
