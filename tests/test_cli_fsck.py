@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 from forebay.cli import app
 from forebay.store.disk import DiskStore
-from forebay.web.admin import Readiness, make_admin
+from forebay.web.admin import make_admin
 from forebay.web.metrics import Metrics
+from forebay.web.readiness import Readiness
 from tests.fakes.scripted_server import response, scripted_server
 from tests.service.scene import Scene
 from tests.store.support import blob_files, pattern, put

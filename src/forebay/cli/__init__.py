@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import forebay
-from forebay.cli import config, doctor, env, fsck, get, pin, purge, serve
+
+COMMANDS = ("serve", "get", "purge", "pin", "fsck", "env", "doctor", "config")
+"""In the order of the help. Each is in the module of its name, a function or several in a
+``typer.Typer``, of the same name again."""
+
+
+class Commands(TyperGroup):
+    """Commands that are imported when they are asked for.
+
+    Somebody waits for ``serve`` to start, and it needs none of the others.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Their names are all that the help's order and "Did you mean" need.
+        names: dict[str, Any] = dict.fromkeys(COMMANDS)
+        self.commands.update(names)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        found = getattr(import_module(f"forebay.cli.{cmd_name}"), cmd_name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="forebay",
+    cls=Commands,
     help="A caching download accelerator: one upstream fetch, any number of readers.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,16 +64,6 @@ def _forebay(
     ] = False,
 ) -> None:
     """Options that stand before every command."""
-
-
-app.command("serve")(serve.serve)
-app.command("get")(get.get)
-app.command("purge")(purge.purge)
-app.command("pin")(pin.pin)
-app.command("fsck")(fsck.fsck)
-app.command("env")(env.env)
-app.command("doctor")(doctor.doctor)
-app.add_typer(config.app, name="config", help="Look at the settings.")
 
 
 def main() -> None:

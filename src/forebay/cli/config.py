@@ -7,10 +7,10 @@ import typer
 
 from forebay.cli.common import CacheDirOption, ConfigOption, overrides_from, settings_or_fail
 
-app = typer.Typer(no_args_is_help=True)
+config = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at the settings.")
 
 
-@app.command()
+@config.command()
 def show(config: ConfigOption = None, cache_dir: CacheDirOption = None) -> None:
     """Print what is in force, as a config file that would say the same; secrets are hidden."""
     settings = settings_or_fail(config, overrides_from(cache__dir=cache_dir))
@@ -19,7 +19,7 @@ def show(config: ConfigOption = None, cache_dir: CacheDirOption = None) -> None:
     typer.echo(tomli_w.dumps(settings.describe()), nl=False)
 
 
-@app.command()
+@config.command()
 def check(config: ConfigOption = None) -> None:
     """Read the settings, name everything that is wrong with them, and exit 1 if anything is."""
     settings = settings_or_fail(config)

@@ -26,6 +26,7 @@ from forebay.web import audit
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
 from forebay.web.problems import Problem, problem_of
+from forebay.web.readiness import Readiness
 
 _CHOICES = ("url", "prefix", "mount", "tag", "all")
 
@@ -78,13 +79,6 @@ class Transfers(BaseModel):
     """The transfers that run now."""
 
     transfers: list[TransferView]
-
-
-class Readiness:
-    """Whether the service takes work; set by the application's lifespan."""
-
-    def __init__(self) -> None:
-        self.ready = False
 
 
 class ProblemDocument(BaseModel):

@@ -9,14 +9,15 @@ from typing import TypeAlias, cast
 
 from forebay.errors import ForebayError
 from forebay.service import Service
-from forebay.web.admin import Readiness, make_admin
 from forebay.web.asgi import App, Receive, Scope, Send
 from forebay.web.auth import AdminGuard, AdminKey
+from forebay.web.behind import Behind
 from forebay.web.door import Door
 from forebay.web.entrance import Entrance
 from forebay.web.fastlane import FastLane
 from forebay.web.limits import DoorLimits
 from forebay.web.metrics import Metrics
+from forebay.web.readiness import Readiness
 from forebay.web.ways import WaysIn
 
 logger = logging.getLogger("forebay.web")
@@ -87,12 +88,13 @@ class Application:
         service.door_counts = metrics.counts
         self._readiness = Readiness()
         self._startup, self._shutdown = startup, shutdown
+        self._admin = Behind(lambda: _admin(service, metrics, self._readiness))
         self.mount_ports = ways.mount_ports
         """Local ports of mounts; requests there are not for the fast lane, which knows requests
         by their octets alone."""
         self._door = Door(
             service,
-            cast("App", make_admin(service, metrics, self._readiness)),
+            self._admin,
             AdminGuard(admin.keys),
             metrics,
             entrance,
@@ -109,9 +111,20 @@ class Application:
         if scope["type"] == "http":
             await self._door(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _live(receive, send, self._startup, self._shutdown, self._readiness)
+            startup = (*self._startup, self._begin_admin)
+            await _live(receive, send, startup, self._shutdown, self._readiness)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
+
+    async def _begin_admin(self) -> None:
+        self._admin.begin_soon()
+
+
+def _admin(service: Service, metrics: Metrics, readiness: Readiness) -> App:
+    """The admin side, with FastAPI, which no download needs and a start would wait for."""
+    from forebay.web.admin import make_admin  # noqa: PLC0415 - see above
+
+    return cast("App", make_admin(service, metrics, readiness))
 
 
 async def _live(
