@@ -11,13 +11,14 @@ import pytest
 
 from forebay.ports import Scrubbed
 from forebay.web import audit
-from forebay.web.admin import Readiness, make_admin
+from forebay.web.admin import make_admin
 from forebay.web.application import AdminSide, make_app
 from forebay.web.asgi import ADMIN_SIDE, App, Receive, Scope, Send
 from forebay.web.auth import AdminKey, scope_for
 from forebay.web.limits import AdminAddress, DoorLimits
 from forebay.web.metrics import Metrics
 from forebay.web.protocol import protocol_with
+from forebay.web.readiness import Readiness
 from tests.fakes.service import FakeService, ScriptedBody, reply
 from tests.web.servers import ServerThread
 
