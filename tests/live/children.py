@@ -151,7 +151,10 @@ def _port_of(process: subprocess.Popen[str]) -> int:
 
 
 def _finish(process: subprocess.Popen[str]) -> None:
-    """End the process and, by its session, its workers."""
+    """End the process and, by its session, its workers: those that do not go when asked, too."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

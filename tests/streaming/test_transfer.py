@@ -635,6 +635,7 @@ async def test_an_unknown_length_ends_where_the_body_does_and_a_break_is_an_erro
     with pytest.raises(UpstreamMisbehaved):
         await take_all(await rig.read())
     assert await take_all(await rig.read()) == BODY
+    await settled(rig)
     entry = await rig.entry()
     assert entry is not None
     assert entry.length_bytes == LENGTH
