@@ -205,6 +205,15 @@ class WhenAlone(enum.StrEnum):
     """Finish when more than ``finish_share`` is done or less than ``finish_bytes`` is left."""
 
 
+class UpstreamDigests(enum.StrEnum):
+    """What the digests are worth that an upstream tells of what it sends (RFC 9530 §3)."""
+
+    CHECK = "check"
+    """What does not come to them is not kept, and ends short for whoever reads it."""
+    IGNORE = "ignore"
+    """They are passed on, and not compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class TransferPolicy:
     """How a mount's transfers use upstream; sizes in bytes, times in seconds."""
@@ -228,6 +237,7 @@ class TransferPolicy:
     """Whether a larger one is refused instead."""
     identity: frozenset[str] = frozenset({"etag", "last-modified", "length"})
     """Which of etag, last-modified, length must agree between responses of one object."""
+    upstream_digests: UpstreamDigests = UpstreamDigests.CHECK
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,15 @@ async def stored_names(service: Running, *, complete: bool = False) -> set[str]:
     return {one["name"] for one in stored if one["complete"] or not complete}
 
 
-async def told_hit(service: Running) -> Answer:
+async def told_hit(service: Running, path: str | None = None) -> Answer:
     """The first hit that carries a digest: a transfer ends a moment after its client has it all."""
     async with asyncio.timeout(10):
-        while "repr-digest" not in (hit := await service.fetch("/f")).fields:  # noqa: ASYNC110
+        ask = service.path("/f") if path is None else path
+        while True:
+            hit = await service.get(ask)
+            if "repr-digest" in hit.fields and hit.cache_status.startswith("forebay; hit"):
+                return hit
             await asyncio.sleep(0.01)
-    return hit
 
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -133,6 +136,39 @@ async def test_what_passes_through_is_checked_against_upstreams_own_word_as_well
     assert not (await forebay.fetch("/f")).whole
     origin.add("/f", body=BODY, headers=headers)
     assert (await forebay.fetch("/f")).whole
+
+
+@pytest.mark.parametrize("storable", [True, False])
+@pytest.mark.parametrize("source", ["content-md5", "goog md5", "repr-digest", "amz crc32"])
+async def test_what_an_upstream_tells_wrongly_is_not_compared_where_its_mount_says_so(
+    tmp_path: Path, origin: Origin, source: str, storable: bool, no_leaks: None
+) -> None:
+    kept = MAX_AGE if storable else ("cache-control", "no-store")
+    origin.add("/f", body=LIES, etag='"1"', headers=[kept, SOURCES[source]["field"]])
+    mount = {"name": "m", "upstream": origin.url("/"), "upstream_digests": "ignore"}
+    async with running(tmp_path / "cache", origin, mounts=[mount]) as service:
+        first = await service.get("/m/f")
+        assert (first.whole, first.body) == (True, LIES)
+        expecting = await service.get("/m/f", f"Repr-Digest: {TOLD}")
+        assert not expecting.whole, "what the client expects counts all the same"
+        if storable:
+            hit = await told_hit(service, "/m/f")
+            own = base64.b64encode(hashlib.sha256(LIES).digest()).decode()
+            assert hit.body == LIES
+            assert hit.fields["repr-digest"] == f"sha-256=:{own}:", "ours, not the upstream's"
+
+
+@pytest.mark.parametrize("kept", [MAX_AGE, ("cache-control", "no-store")])
+async def test_the_log_names_the_setting_where_an_upstream_contradicts_itself(
+    mirrored: Running, origin: Origin, kept: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "forebay")
+    origin.add("/f", body=LIES, etag='"1"', headers=[kept, ("content-md5", b64("md5"))])
+    assert not (await mirrored.get("/m/f")).whole
+    async with asyncio.timeout(10):
+        while 'set upstream_digests = "ignore"' not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert "(cut: The md5 digest" in caplog.text
 
 
 async def _on_one_connection(port: int, *requests: str) -> list[tuple[dict[str, str], bytes]]:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import http_sf
 
-from forebay.model import Fields, Head
+from forebay.model import Fields, Head, UpstreamDigests
 from forebay.rules.fields import list_members, single
 
 Digest: TypeAlias = tuple[str, str]
@@ -55,6 +55,23 @@ def digests_of(head: Head) -> Digests:
     for algorithm, value in claims:
         found.setdefault(algorithm, set()).add(value)
     return tuple((name, values.pop()) for name, values in sorted(found.items()) if len(values) == 1)
+
+
+def claimed_by(head: Head, worth: UpstreamDigests) -> Digests:
+    """What the body of this response must come to by its upstream's own word, if that counts."""
+    return digests_of(head) if worth is UpstreamDigests.CHECK else ()
+
+
+def mismatch(name: str, found: str, expected: str, claims: Digests) -> str:
+    """The sentence about a body that has another digest than was expected; ``claims`` are the
+    upstream's own (``digests_of``)."""
+    said = f"The {name} digest of what upstream sent is {found}, not the expected {expected}"
+    if (name, expected) not in claims:
+        return f"{said}; nothing of it was kept."
+    return (
+        f"{said}, which its own fields tell; nothing of it was kept. If the bytes are right "
+        'and the fields are not, set upstream_digests = "ignore" for the mount.'
+    )
 
 
 def repr_digest(digests: Iterable[Digest]) -> str | None:

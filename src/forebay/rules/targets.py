@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
@@ -75,6 +75,7 @@ NEVER_FORWARDED = _words(
 )
 """Fields that a mount cannot forward: they belong to one connection or to one request."""
 
+_DIGESTS_IN_VARIANT = re.compile(r"\+[0-9a-f]+")
 _DIGEST_HEX_LENGTHS = {"md5": 32, "sha": 40, "sha-256": 64, "sha-512": 128}
 
 
@@ -89,8 +90,8 @@ def resolve(
 
     ``url`` is ordinary text and comes before what the request line names.
     ``expected_digests`` are pairs of algorithm (RFC 9530 §5) and hex; like ``forwarded`` they
-    make a variant under the key of the URL, so that whoever asks with them shares with nobody
-    who asks otherwise, and a purge of the URL takes all. Raises ``InvalidTarget`` for what
+    make a variant under the key of the URL, so that whoever asks with them shares no transfer
+    with who asks otherwise, and a purge of the URL takes all. Raises ``InvalidTarget`` for what
     cannot be read, ``UnknownMount`` for what is not served here.
     """
     mount, mirrors, below = _locate(request, mounts, url)
@@ -231,8 +232,18 @@ def _key(mount: Mount, url: Url) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def variant_without_digests(variant: str) -> str:
+    """The variant of a target that is like that of this ``Target.variant`` but for the digests
+    that it expects."""
+    return _DIGESTS_IN_VARIANT.sub("", variant, count=1)
+
+
 def _variant(forwarded: Fields, digests: Sequence[tuple[str, str]]) -> str:
-    parts = (*forwarded, *sorted(digests))
+    return _hashed(forwarded) + (f"+{_hashed(sorted(digests))}" if digests else "")
+
+
+def _hashed(pairs: Iterable[tuple[str, str]]) -> str:
+    parts = tuple(pairs)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32] if parts else ""
 
 

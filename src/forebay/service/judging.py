@@ -19,10 +19,9 @@ from forebay.errors import (
     UpstreamChanged,
     UpstreamMisbehaved,
 )
-from forebay.model import Entry, Fields, Head, Identity, Interval, Target
+from forebay.model import Entry, Fields, Head, Identity, Interval
 from forebay.ports import Draft, Store, UpstreamResponse
 from forebay.rules.content_range import content_range_of
-from forebay.rules.digest_fields import digests_of
 from forebay.rules.heads import fields_to_pass
 from forebay.rules.proof import (
     Changed,
@@ -48,6 +47,7 @@ from forebay.service.landings import (
     Vanished,
     source_of,
 )
+from forebay.service.selecting import expected_digests
 from forebay.service.sidecars import Sidecars
 from forebay.streaming.crew import Subject, Surroundings
 from forebay.streaming.follower import Arriving
@@ -337,11 +337,6 @@ async def _nobodys(response: UpstreamResponse, why: str) -> Live:
     relay = Relay(response)
     await relay.aclose()
     return Live(relay, why)
-
-
-def expected_digests(target: Target, head: Head) -> tuple[tuple[str, str], ...]:
-    """What the whole must come to, by the client's word and by upstream's own (RFC 9530 §3)."""
-    return tuple(sorted({**dict(digests_of(head)), **dict(target.expected_digests)}.items()))
 
 
 def _expected_bytes(order: Order, head: Head, identity: Identity) -> int | None:

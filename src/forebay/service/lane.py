@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -35,10 +35,9 @@ from forebay.rules.dates import parse_http_date
 from forebay.rules.fields import single
 from forebay.rules.heads import format_age
 from forebay.rules.lifetimes import current_age, freshness_lifetime
-from forebay.rules.vary import select_variant
 from forebay.service import replies
 from forebay.service.held import Contents, HeldFile, HeldFiles, read_resident
-from forebay.service.landings import VARIANT
+from forebay.service.selecting import selected
 from forebay.streaming.reader import BytesBody, StoredReader
 
 SMALL_BYTES = 64 * 1024
@@ -321,12 +320,6 @@ class Lane:
             if content is not None:
                 self._contents.put(entry.entry_id, content)
         return content
-
-
-def selected(request: Request, target: Target, entries: Iterable[Entry]) -> Entry | None:
-    """The entry that this request selects among those under its target's key."""
-    variants = [one for one in entries if dict(one.vary).get(VARIANT, "") == target.variant]
-    return select_variant(request, variants, target.mount.policy)
 
 
 def _is_plain(request: Request, target: Target) -> bool:

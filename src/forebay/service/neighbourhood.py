@@ -14,8 +14,8 @@ from contextlib import suppress
 from forebay.errors import StoreError
 from forebay.model import Entry, Target
 from forebay.ports import Neighbours, Selection, Store, Turn
-from forebay.service.judging import expected_digests
 from forebay.service.landings import Order
+from forebay.service.selecting import expected_digests
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.follower import Arriving, Follower
 

@@ -19,7 +19,7 @@ from forebay.model import (
 from forebay.ports import Body, Reply
 from forebay.rules import conditions
 from forebay.rules.content_range import format_range
-from forebay.rules.digest_fields import Digests, digests_of
+from forebay.rules.digest_fields import Digests, claimed_by, digests_of
 from forebay.rules.heads import (
     fields_to_forward,
     fields_to_pass,
@@ -112,7 +112,7 @@ class Passage:
         if request.method == "HEAD" or head.status in {204, 304}:
             body = None
         elif expected := _expected(request, target, head):
-            body = VerifiedBody(relay, expected)
+            body = VerifiedBody(relay, expected, digests_of(head))
         return Reply(
             head.status,
             fields,
@@ -128,7 +128,8 @@ def _expected(request: Request, target: Target, head: Head) -> Digests:
     """What the body must come to: by the client's word, and by upstream's own of what is got."""
     if head.status != 200:
         return ()
-    told = digests_of(head) if request.method == "GET" else ()
+    worth = target.mount.transfer.upstream_digests
+    told = claimed_by(head, worth) if request.method == "GET" else ()
     return tuple({**dict(told), **dict(target.expected_digests)}.items())
 
 

@@ -38,9 +38,9 @@ from forebay.service.landings import (
     flight_key,
     request_to_keep,
 )
-from forebay.service.lane import selected
 from forebay.service.passing import Passage, answers, carries_more
 from forebay.service.remembering import Remembered
+from forebay.service.selecting import selected
 from forebay.service.sharing import Admission
 from forebay.streaming.flight import Flight
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 from forebay.errors import UpstreamChanged
 from forebay.model import Window
 from forebay.ports import Body
+from forebay.rules.digest_fields import Digests, mismatch
 from forebay.streaming.digests import begun
 
 
 class VerifiedBody:
     """A body of bytes (not windows) that ends well only if its digests are these."""
 
-    def __init__(self, body: Body, expected: tuple[tuple[str, str], ...]) -> None:
-        """``expected`` as in ``Target.expected_digests``."""
+    def __init__(self, body: Body, expected: Digests, claims: Digests = ()) -> None:
+        """``expected`` as in ``Target.expected_digests``; ``claims`` are what upstream tells, and
+        only say in what words to complain."""
         self._body = body
         self._expected = expected
+        self._claims = claims
         self._hashes = {name: begun(name) for name, _ in expected}
         self._held: bytes | None = None
 
@@ -44,7 +47,4 @@ class VerifiedBody:
         for name, expected in self._expected:
             found = self._hashes[name].hexdigest()
             if found != expected:
-                raise UpstreamChanged(
-                    f"The {name} digest of what upstream sent is {found}, "
-                    f"not the expected {expected}."
-                )
+                raise UpstreamChanged(mismatch(name, found, expected, self._claims))

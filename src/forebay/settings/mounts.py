@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, model_validator
 
 from forebay import credentials
-from forebay.model import Mount, Policy, Share, TransferPolicy, WhenAlone
+from forebay.model import Mount, Policy, Share, TransferPolicy, UpstreamDigests, WhenAlone
 from forebay.settings.access import ClientKeys
 from forebay.settings.kinds import (
     BaseUrl,
@@ -82,6 +82,7 @@ _TRANSFER_KEYS = {
     "max_object_size": "max_object_bytes",
     "refuse_larger": "refuse_larger",
     "identity": "identity",
+    "upstream_digests": "upstream_digests",
 }
 _MODEL_POLICY = Policy()
 _MODEL_TRANSFER = TransferPolicy()
@@ -178,6 +179,12 @@ class PolicyKeys(ClientKeys):
     ] = Field(default=frozenset({"etag", "last-modified", "length"}), min_length=1)
     """What must agree between two responses for their bytes to be joined. Leave out `etag` for
     mirrors whose entity tags differ."""
+
+    upstream_digests: UpstreamDigests = _MODEL_TRANSFER.upstream_digests
+    """Whether what an upstream sends must come to the digests that its own fields tell of it
+    (Repr-Digest, Digest, Content-MD5, x-goog-hash and others): `check`, or `ignore` for an upstream
+    that tells wrong ones. What clients, presets and checksum files expect is checked with
+    either. (docs/digests.md.)"""
 
     forward: Annotated[tuple[ForwardedField, ...], Listed] = ("accept",)
     """Request fields that go to the upstream, and so tell objects apart."""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from forebay.errors import ForebayError, UpstreamChanged
 from forebay.ports import Draft
-from forebay.rules.digest_fields import Digests, may_be_told
+from forebay.rules.digest_fields import Digests, digests_of, may_be_told, mismatch
 from forebay.streaming.digests import BATCH_BYTES, Digester
 from forebay.streaming.steadfast import see_through
 
@@ -41,6 +41,7 @@ class Proof:
         """``is_to_tell``: compute a digest that may be told, where that is cheap."""
         self._draft = draft
         self._expected = expected
+        self._claims = digests_of(draft.entry.head)
         self._look_up = look_up
         self._is_to_tell = is_to_tell
         self._asking: asyncio.Task[Digests] | None = None
@@ -81,7 +82,7 @@ class Proof:
         if self._is_to_tell and length_bytes <= SUMMED_BYTES and not may_be_told(expected):
             self._hash(["sha-256"])
         found = await self._found(length_bytes)
-        _check(found, self._expected)
+        _check(found, self._expected, self._claims)
         if any(found[name] != value for name, value in told):
             found = await self._proved_afresh(length_bytes, found)
         return tuple(sorted(found.items()))
@@ -107,7 +108,7 @@ class Proof:
                 "had anew; nothing of it was kept."
             ) from None
         found = await self._found(length_bytes)
-        _check(found, told)
+        _check(found, told, ())
         return found
 
     async def _told(self) -> Digests:
@@ -146,10 +147,7 @@ class Proof:
         return found
 
 
-def _check(found: dict[str, str], expected: Digests) -> None:
+def _check(found: dict[str, str], expected: Digests, claims: Digests) -> None:
     for name, value in expected:
         if found[name] != value:
-            raise UpstreamChanged(
-                f"The {name} digest of what upstream sent is {found[name]}, "
-                f"not the expected {value}; nothing of it was kept."
-            )
+            raise UpstreamChanged(mismatch(name, found[name], value, claims))
