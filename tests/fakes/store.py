@@ -59,6 +59,10 @@ class Faults:
     """The same for commits, with what they are to write in hand."""
     hold_finds: asyncio.Event | None = None
     """The same for look-ups, with what they have found in hand."""
+    hold_checkpoints: asyncio.Event | None = None
+    """The same for checkpoints."""
+    is_holding: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by a checkpoint that waits."""
 
 
 class MemoryDraft:
@@ -106,6 +110,9 @@ class MemoryDraft:
     async def checkpoint(self, coverage: Intervals) -> bool:
         self._check_open()
         await asyncio.sleep(0)
+        if self._store.faults.hold_checkpoints is not None:
+            self._store.faults.is_holding.set()
+            await self._store.faults.hold_checkpoints.wait()
         self._store.check_well()
         if self._store.faults.fail_checkpoints:
             raise StoreError("The checkpoint failed.")

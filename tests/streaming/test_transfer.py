@@ -599,6 +599,30 @@ async def test_a_reader_that_comes_while_the_last_one_leaves_is_served() -> None
     await rig.close()
 
 
+@pytest.mark.parametrize("digests", [(), (("sha-256", hashlib.sha256(BODY).hexdigest()),)])
+async def test_what_came_while_a_part_was_noted_down_is_proved_and_kept_as_well(
+    digests: tuple[tuple[str, str], ...],
+) -> None:
+    rig = rig_of(digests=digests)
+    rig.store.faults.hold_checkpoints = asyncio.Event()
+    assert await take_all(await rig.read(Interval(20_000, LENGTH))) == BODY[20_000:]
+    await rig.store.faults.is_holding.wait()
+    # The part is there and is being noted down. Who comes now has the rest before that is done.
+    transfer = rig.transfers[-1]
+    whole = await rig.read()
+    got = bytearray()
+    while len(got) < LENGTH - 1:
+        got += await take(whole, 1)
+    assert not transfer.is_over
+    rig.store.faults.hold_checkpoints.set()
+    assert got + await take_all(whole) == BODY
+    assert await settled(rig) is State.COMPLETE
+    entry = await rig.entry()
+    assert entry is not None
+    assert (len(rig.transfers), entry.complete, entry.digests) == (1, True, digests)
+    await rig.close()
+
+
 # Disk.
 
 

@@ -227,9 +227,11 @@ class Transfer:
             elif self._is_whole():
                 await self._complete()
             else:
+                noted = self.coverage
                 await self._checkpoint()
-                # Somebody may have asked for more meanwhile: look again, and end in this tick.
-                if cov.subtract(self._goal, self.coverage):
+                # Somebody may have asked for more meanwhile, and may even have had it: look
+                # again, and end in this tick.
+                if self.coverage != noted or cov.subtract(self._goal, self.coverage):
                     self._quiet.clear()
                 else:
                     self._end(State.STOPPED)
