@@ -118,6 +118,41 @@ def test_the_command_fails_where_there_is_nothing_to_print(tmp_path: Path) -> No
     assert done.exit_code == 1
 
 
+def test_of_several_mounts_a_client_with_one_address_is_told_one_and_how_to_choose() -> None:
+    made = mounts(table("pypi"), {**table("pypi"), "name": "team"})
+    lines = lines_for("pip", BASE, made)
+    active = [line for line in lines if not line.startswith("#")]
+    assert active == lines_for("pip", BASE, made[:1])[1:]
+    assert lines[-1] == "# or team: https://up.example/, by forebay env pip --mount team"
+    chosen = lines_for("pip", BASE, made, "team")
+    assert f"pip config set global.index-url {BASE}/team/simple/" in chosen
+    assert not [line for line in chosen if "/m/" in line]
+    with pytest.raises(LookupError, match="'tema' is for pip; these are: m, team"):
+        lines_for("pip", BASE, made, "tema")
+
+
+def test_of_several_mounts_a_client_with_many_addresses_is_told_all() -> None:
+    made = mounts(table("apt"), {**table("apt"), "name": "security"})
+    lines = lines_for("apt", BASE, made)
+    for name in ("m", "security"):
+        assert f"deb {BASE}/{name}/ SUITE COMPONENT" in lines
+
+
+async def test_mounts_at_names_and_ports_of_their_own_are_examined_there(
+    tmp_path: Path, origin: Origin
+) -> None:
+    origin.add("/robots.txt", body=b"here", headers=[("cache-control", "max-age=60")])
+    at_names = {"name": "m", "upstream": origin.url(), "hosts": ["a.cache", "b.cache"]}
+    async with running(tmp_path / "cache", origin, mounts=[at_names]) as service:
+        remote = Remote(f"http://127.0.0.1:{service.port}")
+        made = mounts(at_names, {"name": "p", "upstream": origin.url(), "listen": ":1"})
+        found = await asyncio.to_thread(lambda: list(examine(remote, made, None)))
+    assert [finding.good for finding in found] == [True, True, True, False]
+    assert found[1].text == "mount m: every path at a.cache answers."
+    assert re.search(r"mount p: http://127\.0\.0\.1:1/: nothing listens there", found[3].text)
+    assert {request.path for request in origin.requests} == {"/robots.txt"}
+
+
 async def test_a_service_that_does_what_it_is_for_is_found_well(
     tmp_path: Path, origin: Origin
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
@@ -33,6 +33,14 @@ class Finding(NamedTuple):
     text: str
 
 
+class Way(NamedTuple):
+    """One of the ways to a mount: what is opened, as people know it, and the fields to send."""
+
+    address: str
+    told: str
+    fields: Mapping[str, str]
+
+
 def examine(remote: Remote, mounts: Sequence[Mount], url: str | None) -> Iterator[Finding]:
     """The findings, one check after the other; nothing follows where there is no service."""
     try:
@@ -43,8 +51,8 @@ def examine(remote: Remote, mounts: Sequence[Mount], url: str | None) -> Iterato
         if error.status is None:
             return
     for mount in mounts:
-        if mount.upstreams and not mount.hosts:
-            yield _mount_answers(remote, mount)
+        if mount.upstreams:
+            yield from (_mount_answers(remote, mount, way) for way in _ways(remote, mount))
     if url is not None:
         yield from _file_is_cached(remote, f"{remote.base_url}/{url}")
 
@@ -61,16 +69,33 @@ def _readiness(base_url: str, body: bytes) -> Finding:
     return Finding(True, f"{base_url} answers.")
 
 
-def _mount_answers(remote: Remote, mount: Mount) -> Finding:
+def _ways(remote: Remote, mount: Mount) -> Iterator[Way]:
+    """A mount's names, each asked for by Host alone, since they need not resolve here; its port;
+    where it has neither, its path."""
+    for host in mount.hosts:
+        # At a name of a mount the root is Forebay's own page; any other path will do.
+        yield Way(f"{remote.base_url}/robots.txt", f"every path at {host}", {"Host": host})
+    if mount.port is not None or not mount.hosts:
+        # With a port a mount is found there, whatever its names.
+        address = place_of(mount, remote.base_url).url + "/"
+        yield Way(address, address, {})
+
+
+def _mount_answers(remote: Remote, mount: Mount, way: Way) -> Finding:
     """Any answer of the upstream's own will do: many have nothing at their root."""
-    where = place_of(mount, remote.base_url).url + "/"
+    where = f"mount {mount.name}: {way.told}"
     try:
-        with remote.open(where, timeout_seconds=_TIMEOUT_SECONDS):
-            return Finding(True, f"mount {mount.name}: {where} answers.")
+        with remote.open(way.address, way.fields, timeout_seconds=_TIMEOUT_SECONDS):
+            return Finding(True, f"{where} answers.")
     except RemoteError as error:
         if error.status is not None and error.status < 500:
-            return Finding(True, f"mount {mount.name}: {where} answers ({error.status}).")
-        return Finding(False, f"mount {mount.name}: {where}: {error}")
+            return Finding(True, f"{where} answers ({error.status}).")
+        if error.is_absent and not way.address.startswith(f"{remote.base_url}/"):
+            return Finding(
+                False,
+                f"{where}: nothing listens there. Was Forebay started with this configuration?",
+            )
+        return Finding(False, f"{where}: {error}")
 
 
 def _file_is_cached(remote: Remote, address: str) -> Iterator[Finding]:

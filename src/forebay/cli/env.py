@@ -208,6 +208,10 @@ CLIENTS: Mapping[str, tuple[str, Callable[[Place], Lines]]] = {
 """For each client the preset that its mount has, and its lines."""
 
 
+SETS_ONE = frozenset({"pip", "uv", "npm", "hf", "go", "cargo", "maven", "conda"})
+"""Clients with one address for all: of several mounts the last that is set would win."""
+
+
 def curl_lines(base_url: str) -> Lines:
     """Any URL: in the path, or by the proxy variable where it is http."""
     return [
@@ -217,18 +221,30 @@ def curl_lines(base_url: str) -> Lines:
     ]
 
 
-def lines_for(client: str, base_url: str, mounts: Sequence[Mount]) -> list[str]:
-    """What to set for a client. Raises ``LookupError`` with a sentence where no mount suits it."""
+def lines_for(
+    client: str, base_url: str, mounts: Sequence[Mount], chosen: str | None = None
+) -> list[str]:
+    """What to set for a client; ``chosen`` is a mount's name. Raises ``LookupError`` with a
+    sentence where no mount suits it."""
     if client == "curl":
         return list(curl_lines(base_url))
     if client not in CLIENTS:
         raise LookupError(f"{client!r} is not known; these are: {', '.join([*CLIENTS, 'curl'])}.")
     preset, write = CLIENTS[client]
+    suited = [m for m in mounts if m.preset == preset and m.upstreams]
+    shown = [m for m in suited if m.name == chosen] if chosen is not None else suited
+    if suited and not shown:
+        names = ", ".join(m.name for m in suited)
+        raise LookupError(f"No mount {chosen!r} is for {client}; these are: {names}.")
+    others = shown[1:] if client in SETS_ONE else []
     lines: list[str] = []
-    for mount in mounts:
-        if mount.preset == preset and mount.upstreams:
-            place = place_of(mount, base_url)
-            lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place), *login(client, place)]
+    for mount in shown[:1] if others else shown:
+        place = place_of(mount, base_url)
+        lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place), *login(client, place)]
+    lines += [
+        f"# or {mount.name}: {mount.upstreams[0]}, by forebay env {client} --mount {mount.name}"
+        for mount in others
+    ]
     if client == "apt":
         lines += apt_proxy(base_url)
     if not lines:
@@ -256,12 +272,16 @@ def env(
     client: Annotated[str, typer.Argument(help=f"One of {', '.join([*CLIENTS, 'curl'])}.")],
     config: ConfigOption = None,
     server: ServerOption = None,
+    mount: Annotated[
+        str | None,
+        typer.Option("--mount", help="The mount to use, where several are for this client."),
+    ] = None,
 ) -> None:
     """Print what to set so that a client goes through Forebay."""
     settings = settings_or_fail(config)
     mounts = settings.mount_table(preset_settings())
     try:
-        lines = lines_for(client, server_url(settings, server), mounts)
+        lines = lines_for(client, server_url(settings, server), mounts, mount)
     except LookupError as missing:
         fail(str(missing.args[0]))
     typer.echo("\n".join(lines))
