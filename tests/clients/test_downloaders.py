@@ -96,7 +96,7 @@ async def test_aria2c_with_sixteen_connections_costs_one_copy(
     )  # fmt: skip
     assert ran.status == 0, ran.output
     assert await read(tmp_path / "file.bin") == LARGE
-    # What the service took in: sockets of those cut off in mid-air hold megabytes on a busy machine.
+    # What the service took in: sockets of those cut off hold megabytes on a busy machine.
     taken_bytes = (await service.admin("/-/stats")).json()["upstream_bytes"]
     assert len(LARGE) <= taken_bytes < 1.1 * len(LARGE)
 
