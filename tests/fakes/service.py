@@ -114,6 +114,7 @@ class FakeService(Service):
     """
 
     def __init__(self) -> None:
+        self._mounts = ()
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
         self.urls: list[str | None] = []

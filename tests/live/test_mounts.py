@@ -64,10 +64,15 @@ async def test_a_mount_with_a_host_of_its_own_has_every_path(
 ) -> None:
     mounts = [{"name": "all", "hosts": ["files.example"], "upstream": origin.url("/base/")}]
     origin.add("/base/https:/x", body=b"one", headers=[MAX_AGE])
+    origin.add("/base/", body=b"the root", headers=[MAX_AGE])
     async with running(tmp_path / "cache", origin, mounts=mounts) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(b"GET /https:/x HTTP/1.1\r\nHost: files.example\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).endswith(b"one")
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: files.example\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).endswith(b"the root")
         writer.close()
 
 

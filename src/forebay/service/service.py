@@ -21,7 +21,7 @@ from forebay.ports import (
 )
 from forebay.presets import preset_of, resolving
 from forebay.rules import coverage as cov
-from forebay.rules import urls
+from forebay.rules import targets, urls
 from forebay.rules.heads import went_through
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.rules.validation import SAFE_METHODS, invalidated_urls
@@ -151,6 +151,10 @@ class Service:
 
     def _resolve(self, request: Request) -> Target:
         return self._sharing.placed(request, self._targets.of(request))
+
+    def is_claimed(self, request: Request) -> bool:
+        """Whether a mount has the origin that was asked, ``/`` included (``Mount.hosts``)."""
+        return targets.claiming(request, self._mounts) is not None
 
     def mounts_asked(self, request: Request, *, url: str | None = None) -> tuple[str, ...]:
         """The name of the mount that ``respond`` would answer by; several where the answer is

@@ -159,6 +159,8 @@ class Door:
             await self._pass_to_admin(exchange, path)
         elif method == "PURGE":
             await self._purge(exchange)
+        elif self._service.is_claimed(exchange.request):
+            await self._download(exchange, None, digests.from_fields(exchange.request.fields))
         else:
             request = exchange.request
             fields, body = landing_page(
