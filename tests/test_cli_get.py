@@ -106,6 +106,35 @@ def test_an_address_of_the_service_itself_is_asked_as_it_stands(tmp_path: Path) 
     assert files(tmp_path) == {"x": BODY}
 
 
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_a_client_token_is_shown_to_the_service_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    arguments: tuple[str, ...] = ("--token", "bob-s-token")
+    if way == "variable":
+        monkeypatch.setenv("FOREBAY_CLIENT_TOKEN", "bob-s-token")
+        arguments = ()
+    with scripted_server(honest) as elsewhere:
+        led_away = response("302 Found", Location=f"{elsewhere.url}/x")
+        result, server = get(tmp_path, led_away, arguments=arguments)
+    assert result.exit_code == 0, result.output
+    assert "bob-s-token" not in result.output
+    shown = [
+        asked.fields.get("authorization") for asked in server.asked if "GET /-/f" in asked.line
+    ]
+    assert shown == ["Bearer bob-s-token"]
+    assert "authorization" not in elsewhere.asked[0].fields
+    assert files(tmp_path) == {"out.bin": BODY}
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nfeed", "t\xf6ken"])
+def test_what_cannot_be_a_token_is_refused_without_repeating_it(tmp_path: Path, token: str) -> None:
+    result, server = get(tmp_path, honest, arguments=("--token", token))
+    assert (result.exit_code, server.asked) == (2, [])
+    assert "no client token" in result.output
+    assert token not in result.output
+
+
 def test_the_cache_status_is_shown(tmp_path: Path) -> None:
     answer = response("200 OK", BODY, ETag=ETAG, Cache_Status="forebay; hit")
     result, _ = get(tmp_path, answer)

@@ -274,6 +274,11 @@ class Mount:
     verify_seconds: float = 60.0
     """How long a client that was verified need not be again, for the same bytes."""
 
+    @property
+    def passes_cookies(self) -> bool:
+        """Whether cookies pass both ways: to upstreams of its own, where ``forward`` has them."""
+        return bool(self.upstreams) and "cookie" in self.forward
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -50,6 +50,19 @@ def test_a_host_that_is_named_in_full_is_as_open_as_an_upstream() -> None:
     assert resolve(Request("GET", "/m/~f/https/c.example/x"), (pattern,)).mount.upstreams == ()
 
 
+@pytest.mark.parametrize(
+    ("link_hosts", "sent"),
+    [(("*",), {"accept"}), (("c.example",), {"accept", "cookie", "x-api-key"})],
+)
+def test_secrets_that_a_mount_forwards_go_to_hosts_it_names_and_no_further(
+    link_hosts: tuple[str, ...], sent: set[str]
+) -> None:
+    given = Fields([("accept", "text/html"), ("cookie", "a=b"), ("x-api-key", "k")])
+    made = replace(PYPI, link_hosts=link_hosts, forward=("accept", "cookie", "x-api-key"))
+    linked = resolve(Request("GET", "/m/~f/https/c.example/x", fields=given), (made, URL))
+    assert {name for name, _ in linked.forwarded} == sent
+
+
 @pytest.mark.parametrize("preset", ["generic", "immutable", "apt", "maven", "oci"])
 def test_a_preset_without_links_has_no_link_paths(preset: str) -> None:
     made = mount(preset)

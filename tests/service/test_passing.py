@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -43,12 +44,28 @@ async def test_strangers_get_no_ambient_credentials_and_set_no_cookies(scene: Sc
     assert told.field("set-cookie") is None
 
 
-async def test_a_mount_hands_cookies_both_ways() -> None:
-    scene = Scene(TWO)
-    scene.add(headers=[PRIVATE, ("set-cookie", "a=b")])
-    told = await scene.get_at("/two/f", "cookie: a=b", method="POST")
-    assert scene.upstream.fields_of(0).get("cookie") == "a=b"
-    assert told.field("set-cookie") == "a=b"
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(("forward", "passed"), [((), None), (("cookie",), "a=b")])
+async def test_cookies_pass_both_ways_by_the_mounts_word_and_else_neither(
+    method: str, forward: tuple[str, ...], passed: str | None
+) -> None:
+    scene = Scene(replace(TWO, forward=forward))
+    scene.add(headers=[PRIVATE, ("set-cookie", "c=d")])
+    for line in ("x-any: 1", "authorization: Basic YW5uYQ==", "cache-control: no-store"):
+        told = await scene.get_at("/two/f", "cookie: a=b", line, method=method)
+        assert (told.field("set-cookie") is None) == (passed is None)
+    assert {ask.fields.get("cookie") for ask in scene.upstream.asks} == {passed}
+    await scene.close()
+
+
+async def test_what_a_forwarded_cookie_brought_is_for_that_cookie_alone() -> None:
+    scene = Scene(replace(TWO, forward=("cookie",)))
+    scene.add(headers=[("cache-control", "max-age=60")])
+    for line in ("cookie: a=b", "cookie: c=d", "cookie: a=b", "x-none: 1"):
+        await scene.get_at("/two/f", line)
+        await scene.settled()
+    sent = [ask.fields.get("cookie") for ask in scene.upstream.asks]
+    assert sent == ["a=b", "c=d", None]
     await scene.close()
 
 

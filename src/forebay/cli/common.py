@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 import typer
 
 from forebay.settings import Settings, SettingsError, load
+from forebay.settings.environment import CLIENT_TOKEN_VARIABLE
 
 ConfigOption: TypeAlias = Annotated[
     Path | None,
@@ -19,6 +20,15 @@ CacheDirOption: TypeAlias = Annotated[
 ServerOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--server", help="The running Forebay, such as http://127.0.0.1:8000."),
+]
+ClientTokenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="The client token that the mount asks for. Other users see options: use the variable.",
+        envvar=CLIENT_TOKEN_VARIABLE,
+        show_envvar=True,
+    ),
 ]
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not bound

@@ -11,12 +11,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
-from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.common import CacheDirOption, ClientTokenOption, ConfigOption, ServerOption, fail
 from forebay.cli.download import Download, sha256_of
 from forebay.cli.patience import DownloadError, WrongDigestError
 from forebay.cli.piping import Piping
 from forebay.cli.progress import progress_of
-from forebay.cli.reaching import reach, settings_of
+from forebay.cli.reaching import client_token_or_fail, reach, settings_of
 from forebay.cli.remote import Remote, RemoteError
 from forebay.units import describe_size
 
@@ -45,6 +45,7 @@ def get(
     sha256: Annotated[
         str | None, typer.Option(help="The SHA-256 that the file must have, in hex.")
     ] = None,
+    token: ClientTokenOption = None,
     server: ServerOption = None,
     config: ConfigOption = None,
     cache_dir: CacheDirOption = None,
@@ -56,7 +57,8 @@ def get(
     SHA-256 is another, 130 after Ctrl-C, 2 for options that cannot be, and 1 on other trouble.
     """
     digest = _digest_or_fail(sha256)
-    remote = reach(settings_of(config, cache_dir), server)
+    shown = client_token_or_fail(token)
+    remote = reach(settings_of(config, cache_dir), server, client_token=shown)
     address = _address(remote.base_url, url)
     try:
         if output == _STANDARD_OUTPUT:

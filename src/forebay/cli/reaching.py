@@ -19,6 +19,7 @@ from forebay.cli.common import (
 from forebay.cli.remote import Remote, RemoteError
 from forebay.settings import Settings
 from forebay.settings.access import parse_address
+from forebay.tokens import check_token
 
 
 def settings_of(config: Path | None, cache_dir: Path | None) -> Settings:
@@ -26,14 +27,24 @@ def settings_of(config: Path | None, cache_dir: Path | None) -> Settings:
     return settings_or_fail(config, overrides_from(cache__dir=cache_dir))
 
 
-def reach(settings: Settings, server: str | None) -> Remote:
+def reach(settings: Settings, server: str | None, *, client_token: str | None = None) -> Remote:
     """The Forebay that a command is for, with the admin token if there is one at hand."""
     try:
         token = settings.admin_token(create=False)
     except (OSError, ValueError):
         token = None
     secret = None if token is None else token.get_secret_value()
-    return _remote(settings, server, secret)
+    return _remote(settings, server, secret, client_token)
+
+
+def client_token_or_fail(token: str | None) -> str | None:
+    """The client token, without the space around it; where it cannot be one, say so and end."""
+    if token is None or not token.strip():
+        return None
+    try:
+        return check_token(token.strip())
+    except ValueError as error:
+        fail(f"This is no client token: {error}.", status=2)
 
 
 def reach_as_admin(settings: Settings, server: str | None) -> Remote:
@@ -53,9 +64,11 @@ def reach_without_token(settings: Settings, server: str | None) -> Remote:
     return _remote(settings, server, None)
 
 
-def _remote(settings: Settings, server: str | None, token: str | None) -> Remote:
+def _remote(
+    settings: Settings, server: str | None, token: str | None, client_token: str | None = None
+) -> Remote:
     tls = None if server is not None else _own_certificate(settings)
-    return Remote(server_url(settings, server), token, tls=tls)
+    return Remote(server_url(settings, server), token, tls=tls, client_token=client_token)
 
 
 def _own_certificate(settings: Settings) -> ssl.SSLContext | None:

@@ -36,7 +36,8 @@ class RemoteError(Exception):
 class Remote:
     """One running Forebay, known by its base address, or by that and a unix socket.
 
-    ``tls`` is for a certificate that is not one of the system's own.
+    ``token`` is for the admin side, ``client_token`` for downloads; ``tls`` is for a certificate
+    that is not one of the system's own.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Remote:
         *,
         tls: ssl.SSLContext | None = None,
         socket_path: Path | None = None,
+        client_token: str | None = None,
     ) -> None:
         self.base_url = base_url
         self._token = token
+        self._client_token = client_token
         # Proxy variables are for reaching the world, and this is our own service.
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if socket_path is not None:
@@ -66,6 +69,9 @@ class Remote:
     ) -> HTTPResponse:
         """A GET whose head has come. Raises ``RemoteError`` for 4xx and 5xx as well."""
         request = urllib.request.Request(address, headers=dict(fields or {}))  # noqa: S310
+        if self._client_token is not None:
+            # Not where a redirect leads, which may be anywhere.
+            request.add_unredirected_header("Authorization", f"Bearer {self._client_token}")
         return self._send(request, timeout_seconds)
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:

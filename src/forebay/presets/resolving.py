@@ -20,6 +20,7 @@ from forebay.presets.contract import Context
 from forebay.presets.links import Link, below_upstream, check_link, parse_link
 from forebay.presets.plain import GENERIC
 from forebay.rules import targets, urls
+from forebay.rules.fields import is_secret
 from forebay.rules.urls import Url
 
 _ROOT = "/v2/"
@@ -103,9 +104,12 @@ def _guest(
     any other the guest's mount has no upstreams, so that the guard checks every hop, and no
     credentials or cookies go there.
     """
+    named = (f"{url.origin}/",) if url.host in mount.link_hosts else ()
+    if not named:
+        plain = tuple(name for name in mount.forward if not is_secret(name))
+        mount = replace(mount, forward=plain)
     bare = replace(mount, name=targets.URL_MOUNT, prefix="/", upstreams=(), hosts=(), port=None)
     target = targets.resolve(request, (bare,), url=str(url), expected_digests=expected)
-    named = (f"{url.origin}/",) if url.host in mount.link_hosts else ()
     # What stands beside objects of the mount need not stand beside those of others.
     guest = replace(mount, upstreams=named, hosts=(), port=None, preset=GENERIC.name, checksums=())
     return replace(target, key=_digest_of(mount.name, "link", target.key), mount=guest)

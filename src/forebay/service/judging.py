@@ -313,7 +313,7 @@ def _own_fields(order: Order, head: Head) -> Fields:
     named, mount = named_fields(head.fields), order.target.mount
     if not named:
         return Fields()
-    passed = fields_to_pass(head, cookies=bool(mount.upstreams), own_origin=bool(mount.hosts))
+    passed = fields_to_pass(head, cookies=mount.passes_cookies, own_origin=bool(mount.hosts))
     return Fields((name, value) for name, value in passed if name in named)
 
 

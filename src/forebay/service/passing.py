@@ -105,7 +105,7 @@ class Passage:
         """The reply that hands a claimed live answer to its client."""
         head, mount = relay.head, target.mount
         own_origin = bool(mount.hosts)
-        fields = fields_to_pass(head, cookies=bool(mount.upstreams), own_origin=own_origin)
+        fields = fields_to_pass(head, cookies=mount.passes_cookies, own_origin=own_origin)
         fields = response_fields(fields, status, now=self._clock(), accept_ranges=False)
         length = fields.get("content-length")
         body: Body | None = relay
@@ -156,7 +156,8 @@ def fields_to_pass_on(request: Request, target: Target) -> Fields:
     if request.method in {"OPTIONS", "TRACE"}:
         fields = with_fewer_forwards(fields)
     if not target.mount.upstreams:
-        # Upstreams that do not trust each other share our origin: no ambient credentials.
-        fields = fields.without("cookie", "origin", "referer")
+        # Upstreams that do not trust each other share our origin.
+        fields = fields.without("origin", "referer")
     own = tuple(name for name, _ in target.forwarded)
-    return fields.without("accept-encoding", "user-agent", *own)
+    # All mounts of a name share its cookies, too: they go where ``forward`` says so, as its own.
+    return fields.without("accept-encoding", "cookie", "user-agent", *own)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 PREFIX = "FOREBAY_"
+
+CLIENT_TOKEN_VARIABLE = "FOREBAY_CLIENT_TOKEN"  # noqa: S105 - a name
+"""What ``forebay get`` shows of a client's; no setting of the service."""
+
 DELIMITER = "__"
 
 

@@ -187,7 +187,8 @@ class PolicyKeys(ClientKeys):
     either. (docs/digests.md.)"""
 
     forward: Annotated[tuple[ForwardedField, ...], Listed] = ("accept",)
-    """Request fields that go to the upstream, and so tell objects apart."""
+    """Request fields that go to the upstream, and so tell objects apart. With `cookie` among them,
+    cookies pass both ways; without it, neither way."""
 
     checksums: Annotated[tuple[ChecksumPattern, ...], Listed] = ()
     """Files in which an upstream tells the checksums of what it serves, as paths from the

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from forebay.settings.environment import DELIMITER, PREFIX, variable
+from forebay.settings.environment import CLIENT_TOKEN_VARIABLE, DELIMITER, PREFIX, variable
 from forebay.settings.problems import SettingsError, known_keys, nearest
 
 _LEFT_BY_OTHERS = re.compile(
@@ -31,7 +31,9 @@ def check_environment(settings: type[BaseModel]) -> None:
     problems = [
         problem
         for name, text in sorted(os.environ.items())
-        if name.upper().startswith(PREFIX) and not _is_left_by_others(name.upper(), text)
+        if name.upper().startswith(PREFIX)
+        and name != CLIENT_TOKEN_VARIABLE
+        and not _is_left_by_others(name.upper(), text)
         for problem in _problems(settings, name.upper(), text)
     ]
     if problems:
