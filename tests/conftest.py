@@ -12,10 +12,13 @@ from tests.blocking import RecordedBlockingError, watched_event_loop
 from tests.leaks import assert_no_leaks
 
 # The same examples for everyone, so that a failure is the change's; --hypothesis-profile=explore
-# draws new ones.
-hypothesis.settings.register_profile("dev", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("explore", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+# draws new ones. How long drawing takes says something of the machine only.
+_UNTIMED = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("dev", _UNTIMED, derandomize=True)
+hypothesis.settings.register_profile("explore", _UNTIMED)
+hypothesis.settings.register_profile("ci", _UNTIMED, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

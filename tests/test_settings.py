@@ -505,7 +505,10 @@ _TABLES = st.fixed_dictionaries(
 
 
 @given(defaults=_TABLES, mount=_TABLES, max_size=st.sampled_from(["none", "5G", "123456789"]))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_what_is_shown_reads_as_itself(
     tmp_path: Path, defaults: dict[str, Any], mount: dict[str, Any], max_size: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,31 @@ def test_operators_are_answered_where_downloads_are_refused(target: bytes, spare
     assert is_for_operators(target) == spared
 
 
+class Resting:
+    """A connection as ``Shedder`` sees it; it is its own timer and transport."""
+
+    def __init__(self, resting_since: float | None) -> None:
+        self.timeout_keep_alive_task = None if resting_since is None else self
+        self.resting_since = resting_since
+        self.transport = self
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_of_connections_that_rest_those_go_that_rested_longest() -> None:
+    clock = Clock()
+    shedder = Shedder(clock)
+    busy, *resting = [Resting(None), *(Resting(20.0 - number) for number in range(16))]
+    for count in (2, 4):
+        clock.advance(10)
+        shedder.shed((c for c in (busy, *resting) if not c.is_closed), "full")
+        shedder.shed((c for c in (busy, *resting) if not c.is_closed), "full at the same moment")
+        left = [one for one in (busy, *resting) if not one.is_closed]
+        assert left == [busy, *resting[:-count]]
+
+
 # Over real sockets.
 
 MOST = 4
@@ -131,7 +157,8 @@ class Scarce:
             {"descriptors": Descriptors(1024, self.table.count), "shedder": Shedder()},
         )
         app = make_app(self.service, token=TOKEN)
-        self.server = ServerThread(app, loop="uvloop", http=protocol)
+        # Whoever rests goes on resting, however long the test takes.
+        self.server = ServerThread(app, loop="uvloop", http=protocol, timeout_keep_alive=600)
 
 
 @pytest.fixture
@@ -171,7 +198,9 @@ def test_connections_that_rest_make_room(scarce: Scarce) -> None:
         assert client.get("/f").body == b"done"
     with scarce.server.connect() as surplus:
         _assert_refused(surplus)
-    assert resting[0].is_closed_by_peer(), "the one that rested longest"
+    ended, _, _ = select.select([client.sock for client in resting], [], [], 10)
+    assert len(ended) == 1
+    assert next(client for client in resting if client.sock in ended).is_closed_by_peer()
     wait_until(lambda: scarce.server.connections < MOST)
     with scarce.server.connect() as late:
         assert late.get("/f").body == b"done"

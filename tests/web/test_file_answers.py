@@ -224,19 +224,29 @@ def test_bytes_that_the_disk_must_be_asked_for_never_hold_up_the_loop(
     with server.connect() as client:
         warm = client.get(f"/{URL}", f"Range: bytes=0-{stop - 1}")
         assert (warm.body, server.asked) == (body[:stop], 0)
-        fileno = os.open(blob, os.O_RDONLY)
-        try:
-            os.fsync(fileno)
-            os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
-            # Elsewhere in the file: asking makes the kernel begin to read ahead.
-            if read_resident(fileno, Interval(SIZE // 2, SIZE // 2 + 4096)) is not None:
+        # The kernel may keep some pages, or read them ahead for another who has the file open:
+        # it is asked until it has really let go.
+        for _ in range(10):
+            if not _leaves_memory(blob):
                 pytest.skip("this file system keeps its pages")
-        finally:
-            os.close(fileno)
+            cold = client.get(f"/{URL}", f"Range: bytes=0-{stop - 1}")
+            assert cold.body == body[:stop]
+            if server.asked or stop > 4096:
+                break
         # A small piece goes the ordinary way; a large one is read by a thread ahead of sendfile.
-        cold = client.get(f"/{URL}", f"Range: bytes=0-{stop - 1}")
-        assert cold.body == body[:stop]
         assert server.asked == (1 if stop == 4096 else 0)
+
+
+def _leaves_memory(blob: Path) -> bool:
+    """Have the kernel let go of the file's pages, as far as it can be seen that it does."""
+    fileno = os.open(blob, os.O_RDONLY)
+    try:
+        os.fsync(fileno)
+        os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
+        # Elsewhere in the file: asking makes the kernel begin to read ahead.
+        return read_resident(fileno, Interval(SIZE // 2, SIZE // 2 + 4096)) is None
+    finally:
+        os.close(fileno)
 
 
 def _length(path: Path) -> int:

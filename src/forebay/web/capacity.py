@@ -124,7 +124,7 @@ class Shedder:
             return
         self._shed_again = now + SHED_SECONDS
         resting = [c for c in connections if c.timeout_keep_alive_task is not None]
-        resting.sort(key=lambda connection: connection.timeout_keep_alive_task.when())
+        resting.sort(key=lambda connection: connection.resting_since)
         leaving = resting[: -(-len(resting) // SHED_SHARE)]
         for connection in leaving:
             connection.transport.close()

@@ -93,6 +93,13 @@ class ClientConnection(HttpToolsProtocol):
         self._arm_deadline()
         self._turn_away_surplus()
 
+    @property
+    def resting_since(self) -> float:
+        """When, by the loop's clock, the last answer was complete; for one with a keep-alive
+        timer only."""
+        timer = self.timeout_keep_alive_task
+        return 0.0 if timer is None else timer.when() - self.timeout_keep_alive
+
     def _turn_away_surplus(self) -> None:
         """Refuse a connection too many at once, lest it wait for its request at our cost."""
         if len(self.connections) > self.limits.max_connections:

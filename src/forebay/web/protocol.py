@@ -97,6 +97,11 @@ class ForebayHttpProtocol(TunnellingConnection):
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_handler()
 
+    @property
+    def resting_since(self) -> float:
+        """The same, where answers given at once have left the timer as it was."""
+        return max(super().resting_since, self._answered_time)
+
     def _send_file(self, answer: FileAnswer) -> None:
         """Let a file leave; what comes meanwhile waits behind it as behind any other answer."""
         self._unset_keepalive_if_required()
