@@ -1,4 +1,5 @@
-"""``./scripts/bench [workload…] [--quick]``; ``./scripts/bench eviction`` alone needs no nginx."""
+"""``./scripts/bench [workload…] [--quick]``; ``eviction`` and ``scale`` alone
+need no nginx."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import congestion, document, eviction, peers, report, servers
+from bench import congestion, document, eviction, peers, report, scale, servers
 from bench.cold import COLD, FAR_BYTES, ROUND_TRIP_SECONDS
 from bench.hardships import HARDSHIPS
 from bench.servers import MIB
@@ -31,6 +32,8 @@ def main() -> int:
     """Start everything, measure, print, write; the exit status is 0 unless that failed."""
     if sys.argv[1:] == ["eviction"]:
         return eviction.main()
+    if sys.argv[1:2] == ["scale"]:
+        return scale.main(sys.argv[2:])
     options = _options()
     if options.congestion and os.environ.get(_CONTROL) != options.congestion:
         os.environ[_CONTROL] = options.congestion
