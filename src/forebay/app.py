@@ -79,6 +79,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
         verify=Verify(settings.cache.verify),
         quotas=settings.quotas(),
         eviction=Eviction(settings.cache.eviction),
+        pinned_mounts=settings.pinned_mounts(),
     )
     if store.neighbours is not None:
         store.neighbours.run = run

@@ -168,6 +168,50 @@ def test_settings_that_nobody_wrote_are_corruption(
 # Errors
 
 
+def test_a_check_reads_the_disk_and_not_what_the_connection_remembers(
+    tmp_path: Path, index: Index
+) -> None:
+    with index.transaction():
+        for number in range(300):
+            index.insert(new_entry(f"key-{number}"), 4096, 1.0)
+    database = tmp_path / "index" / "cache.db"
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    index.check()
+    with database.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (database.stat().st_size - 8192))
+    with pytest.raises(sqlite3.DatabaseError) as raised:
+        index.check()
+    assert is_corruption(raised.value)
+
+
+def test_after_one_long_wait_for_a_lock_the_others_are_short_until_one_succeeds(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patience() -> int:
+        ((milliseconds,),) = index._table.ask("PRAGMA busy_timeout")
+        return int(milliseconds)
+
+    usual = patience()
+    monkeypatch.setattr(index._table, "_timeout", 0.1)
+    index.release()
+    database = tmp_path / "index" / "cache.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(TimeoutError), index.transaction():
+                pass
+        monkeypatch.undo()  # connections of their own would be patient again
+        with pytest.raises(TimeoutError), index.transaction():
+            pass
+        other.execute("ROLLBACK")
+    with index.transaction():
+        index.insert(new_entry(), 4096, 1.0)
+        assert patience() == 50
+    assert patience() == usual
+
+
 def sqlite_error(code: int) -> sqlite3.Error:
     error = sqlite3.OperationalError("said SQLite")
     error.sqlite_errorcode = code

@@ -28,6 +28,7 @@ async def opened(
     quotas: dict[str, int] | None = None,
     eviction: Eviction = Eviction.LRU,
     clock: Clock | None = None,
+    pinned_mounts: tuple[str, ...] = (),
 ) -> AsyncIterator[DiskStore]:
     store = DiskStore(
         directory,
@@ -36,6 +37,7 @@ async def opened(
         quotas=quotas,
         eviction=eviction,
         clock=clock or Clock(),
+        pinned_mounts=pinned_mounts,
     )
     await store.open()
     try:
@@ -152,6 +154,44 @@ async def test_what_replaces_a_pinned_entry_is_pinned(tmp_path: Path) -> None:
         for number in range(5):
             await put_blocks(store, f"k{number}", 10)
         assert await kept(store) == {"pinned", "k3", "k4"}
+
+
+async def test_what_a_pinned_mount_has_stays_and_lets_others_go(tmp_path: Path) -> None:
+    async with opened(tmp_path, limit=30 * BLOCK, pinned_mounts=("m",)) as store:
+        for number in range(2):
+            await put_blocks(store, f"m{number}", 10, "m")
+        for number in range(3):
+            await put_blocks(store, f"k{number}", 10)
+        assert await kept(store) == {"m0", "m1", "k2"}
+        with pytest.raises(StoreFull):
+            await put_blocks(store, "large", 11)
+        assert await store.pin(Selection(mount="m"), pinned=False) == 0, "nothing was ordered"
+        assert {
+            one.entry.key
+            for one in await store.latest(prefix="", after=None, limit=9)
+            if one.pinned
+        } == {"m0", "m1"}
+        assert (await store.remove(Selection(mount="m"))).objects == 2
+
+
+async def test_a_mount_pins_what_it_had_before_and_frees_it_again_but_for_orders(
+    tmp_path: Path,
+) -> None:
+    async def fill(store: DiskStore) -> set[str]:
+        for number in range(3):
+            await put_blocks(store, f"k{number}", 10)
+        return await kept(store)
+
+    async with opened(tmp_path, limit=30 * BLOCK) as store:
+        await put_blocks(store, "free", 10, "m")
+        await put_blocks(store, "ordered", 10, "m")
+        await store.pin(Selection(key="ordered"))
+    async with opened(tmp_path, limit=30 * BLOCK, pinned_mounts=("m",)) as store:
+        assert await fill(store) == {"free", "ordered", "k2"}
+        await put_blocks(store, "free", 10, "m")  # what replaces it is pinned by no order
+    async with opened(tmp_path, limit=30 * BLOCK) as store:
+        left = await fill(store)
+        assert ("ordered" in left, "free" in left) == (True, False)
 
 
 async def test_a_pinned_entry_can_be_purged(tmp_path: Path) -> None:

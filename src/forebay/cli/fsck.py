@@ -12,6 +12,7 @@ from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
 from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 from forebay.errors import StoreError
 from forebay.ports import Scrubbed
+from forebay.rules.eviction import Eviction
 from forebay.settings import Settings
 from forebay.store.disk import DiskStore
 from forebay.units import describe_size
@@ -50,7 +51,14 @@ def _alone(settings: Settings) -> Scrubbed:
     """Open the cache, sweep it, and read it all."""
 
     async def work() -> Scrubbed:
-        store = DiskStore(settings.cache.dir, max_size_bytes=None, min_free_bytes=0)
+        store = DiskStore(
+            settings.cache.dir,
+            max_size_bytes=None,
+            min_free_bytes=0,
+            # Otherwise all rows would be ranked and marked anew, here and at the next start.
+            eviction=Eviction(settings.cache.eviction),
+            pinned_mounts=settings.pinned_mounts(),
+        )
         await store.open()
         try:
             await store.swept()

@@ -127,6 +127,10 @@ class Settings(BaseSettings):
         """What the objects of each mount may take on disk, where that is bounded, by its name."""
         return {m.name: m.max_size for m in self.mounts if m.max_size is not None}
 
+    def pinned_mounts(self) -> frozenset[str]:
+        """The names of mounts whose objects are never evicted."""
+        return frozenset(mount.name for mount in self.mounts if mount.pinned)
+
     @property
     def token_path(self) -> Path:
         """The file in which the admin token is looked for when the settings hold none."""

@@ -231,6 +231,11 @@ class MountTable(PolicyKeys):
     """The most that the mount's objects may take on disk; its own go first then. Without it only
     `[cache]` bounds them."""
 
+    pinned: bool = False
+    """Whether the mount's objects are never evicted, as if each had been ordered so with
+    `forebay pin`; a purge takes them all the same. Others make way for them, up to
+    `cache.max_size`; what then has no room is passed on and not kept."""
+
     preset: Preset = "generic"
     """What is known of the content, and of the clients that ask for it: `generic` follows HTTP,
     `immutable` says that no address ever changes its bytes, the others are named for what they

@@ -34,10 +34,10 @@ class DiskStore:
     bound); ``min_free_bytes`` is left free on the file system. The index and the directories
     come on top: some 2 to 4 KB per entry. With ``shared``, other processes that say so too
     may use the directory at the same time; without, it is this process's alone. ``quotas`` bound
-    what the entries of a mount take, by its name.
+    what the entries of a mount take, by its name; those of ``pinned_mounts`` are never evicted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting
         self,
         directory: Path,
         *,
@@ -48,6 +48,7 @@ class DiskStore:
         verify: Verify = Verify.FIRST_USE,
         quotas: Mapping[str, int] | None = None,
         eviction: Eviction = Eviction.LRU,
+        pinned_mounts: Collection[str] = (),
     ) -> None:
         self._engine = Engine(
             directory,
@@ -57,6 +58,7 @@ class DiskStore:
             clock=clock,
             quotas=quotas or {},
             eviction=eviction,
+            pinned_mounts=pinned_mounts,
         )
         self._checker = Checker(self._engine, verify)
         self.neighbours: DiskNeighbours | None = None

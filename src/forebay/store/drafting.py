@@ -121,7 +121,7 @@ class Drafting:
             replaced += others[: max(0, len(others) - VARIANTS_PER_KEY + 1)]
             index.delete(replaced)
             evicted = self._engine.room.make(wanted, entry.mount)
-            is_pinned = any(row.is_pinned for row in replaced)
+            is_pinned = any(row.is_pinned_by_order for row in replaced)
             index.insert(entry, wanted, self._engine.clock(), is_pinned=is_pinned)
         claim.promised_bytes = wanted
         return replaced, evicted, self._engine.room.used_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ class Engine:
         clock: Callable[[], float],
         quotas: Mapping[str, int],
         eviction: Eviction,
+        pinned_mounts: Collection[str] = (),
     ) -> None:
         self.layout = Layout(directory)
         self.shared = shared
@@ -52,7 +53,7 @@ class Engine:
         self.health = Health()
         self.generation = Generation(self.layout.generation) if shared else None
         self.turns = Turns(self.layout.turns) if shared else None
-        self.index = Index(self.layout.index, self.generation, eviction)
+        self.index = Index(self.layout.index, self.generation, eviction, pinned_mounts)
         self.blobs = Blobs(self.layout.blobs)
         self.room = Room(self.index, self.blobs, max_size_bytes, min_free_bytes, shared, quotas)
         self.lookups = Lookups(self._read_entries, self.generation)
@@ -103,10 +104,11 @@ class Engine:
 
     # Jobs
 
-    async def in_index(self, job: Callable[[], T]) -> T:
-        """Run a job that may change the index."""
+    async def in_index(self, job: Callable[[], T], *, heals: bool = True) -> T:
+        """Run a job that may change the index. Its success proves that the index can be changed
+        again, unless ``heals`` is false: then it may have changed nothing."""
         started = self._threads.index_writer.submit(lambda: self._on_current(job))
-        return await self._result(started, "index", heals=True)
+        return await self._result(started, "index", heals=heals)
 
     async def from_index(self, job: Callable[[], T]) -> T:
         """Run a job that only reads the index; no change holds it up."""

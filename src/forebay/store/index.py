@@ -26,7 +26,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +34,20 @@ from pathlib import Path
 from forebay.model import Entry, Intervals
 from forebay.rules import coverage as cov
 from forebay.rules.eviction import Eviction
-from forebay.store import codec, schema
+from forebay.store import codec, schema, table
 from forebay.store.annexes import MountRows, SumRows
 from forebay.store.generation import Generation
 from forebay.store.listing import ROW_IS_OURS, SELECT, Listing, read_row, rows_of
+from forebay.store.pinning import Pinning
 from forebay.store.ranking import Ranking
 from forebay.store.rows import Found, Row, Totals, Use
-from forebay.store.table import DATABASE_NAME, Locked, Table, indexable
+from forebay.store.table import (
+    DATABASE_NAME,
+    IMPATIENT_SECONDS,
+    Locked,
+    Table,
+    indexable,
+)
 
 _ROW_IS_WELL_FORMED = (
     f"{ROW_IS_OURS} AND typeof(key) = 'text' AND typeof(tag) = 'text'"
@@ -60,11 +67,14 @@ class Index:
         directory: Path,
         generation: Generation | None = None,
         eviction: Eviction = Eviction.LRU,
+        pinned_mounts: Collection[str] = (),
     ) -> None:
         self._directory = directory
         self._generation = generation
         self._ranking = Ranking(eviction)
+        self._pinning = Pinning(pinned_mounts)
         self._opening = threading.Lock()
+        self._waited = threading.local()
         self._inode: tuple[int, int] | None = None
         self.is_dirty = False
         """Whether something was committed that ``sync`` has not made durable."""
@@ -87,6 +97,9 @@ class Index:
         if self._ranking.is_stale(self._table):
             with self.transaction(silent=True):
                 self._ranking.begin(self._table)
+        if self._pinning.is_stale(self._table):
+            with self.transaction(silent=True):
+                self._pinning.begin(self._table)
 
     def is_current(self) -> bool:
         """Whether the open database is still the one that the directory holds."""
@@ -132,14 +145,21 @@ class Index:
         otherwise leave it inside a transaction for ever.
         """
         try:
+            if self._is_impatient():
+                self._table.set_patience(IMPATIENT_SECONDS)
             with self._table.transact():
                 yield
         except Locked:
+            # Who comes next need not wait as long for a lock that may stay: the cache is passed by.
+            self._waited.in_vain = True
             self._table.close()
             raise TimeoutError("the index is locked, or its disk refuses to be written") from None
         except sqlite3.Error:
             self._table.close()
             raise
+        if self._is_impatient():
+            self._waited.in_vain = False
+            self._table.set_patience(table.LOCK_TIMEOUT_SECONDS)
         self.is_dirty = True
         if self._generation is not None and not silent:
             self._generation.bump()
@@ -190,7 +210,7 @@ class Index:
                     entry.entry_id,
                     codec.encode(entry),
                     mount,
-                    int(is_pinned),
+                    self._pinning.of_new(entry.mount, is_pinned=is_pinned),
                     self._ranking.of_new(self._table, size_bytes, now),
                     mount,
                 )
@@ -317,11 +337,9 @@ class Index:
         self._ranking.note_evicted(self._table, rows)
 
     def pin(self, rows: Iterable[Row], *, is_pinned: bool) -> int:
-        """Let these rows never be evicted, or let them be again; how many changed."""
-        return self._table.change(
-            "UPDATE Cache SET pinned = ? WHERE rowid = ? AND filename = ? AND pinned != ?",
-            [(int(is_pinned), row.rowid, row.entry_id, int(is_pinned)) for row in rows],
-        )
+        """Let these rows never be evicted, or let them be again as far as their mount lets them;
+        how many changed. Within a transaction."""
+        return self._pinning.order(self._table, rows, is_pinned=is_pinned)
 
     def blobs_of(self, shard: str) -> dict[str, Row]:
         """The rows, by entry id, whose id begins with these characters."""
@@ -351,10 +369,18 @@ class Index:
             deleted += len(rows)
 
     def check(self) -> None:
-        """Raise ``sqlite3.DatabaseError`` when the database is corrupt. Reads all of it."""
+        """Raise ``sqlite3.DatabaseError`` when the database is corrupt. Reads all of it.
+
+        Through a new connection: an old one would answer from the pages that it remembers.
+        """
+        self.release()
         ((verdict,),) = self._table.ask("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise _corrupt(str(verdict))
+
+    def _is_impatient(self) -> bool:
+        """Whether the calling thread's last transaction never got its lock."""
+        return getattr(self._waited, "in_vain", False)
 
     @property
     def _database(self) -> str:

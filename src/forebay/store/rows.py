@@ -9,6 +9,9 @@ from forebay.model import Entry
 from forebay.ports import Selection
 from forebay.store import codec
 
+PIN_BY_ORDER, PIN_BY_MOUNT = 1, 2
+"""What pins a row, bit by bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -23,8 +26,18 @@ class Row:
     hits: int
     text: str
     mount: str = ""
-    is_pinned: bool = False
+    pins: int = 0
     rank: float = 0.0
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is never evicted, for whatever reason."""
+        return self.pins != 0
+
+    @property
+    def is_pinned_by_order(self) -> bool:
+        """Whether somebody has said so of this very entry."""
+        return bool(self.pins & PIN_BY_ORDER)
 
     def entry(self) -> Entry:
         """The entry. Raises ``ValueError`` when the row is damaged."""
@@ -66,7 +79,7 @@ def row_of(columns: tuple[Any, ...], text: str) -> Row:
 
     Raises ``ValueError`` for one that Forebay did not write.
     """
-    rowid, key, entry_id, name, size, used, hits, mount, pinned, rank = columns
+    rowid, key, entry_id, name, size, used, hits, mount, pins, rank = columns
     if not all(isinstance(text, str) for text in (key, entry_id, name, mount)):
         raise ValueError("the index holds a key that is not text")
     primary, slash, named_id = key.rpartition("/")
@@ -74,9 +87,11 @@ def row_of(columns: tuple[Any, ...], text: str) -> Row:
         raise ValueError("the index holds a key of another kind")
     if not (isinstance(size, int) and isinstance(used, float) and isinstance(hits, int)):
         raise ValueError("the index holds a count that is not a number")
+    if not isinstance(pins, int):
+        raise ValueError("the index holds a pin that is not a number")
     if not isinstance(rank, float):
         raise ValueError("the index holds a rank that is not a number")
-    return Row(rowid, primary, entry_id, name, size, used, hits, text, mount, bool(pinned), rank)
+    return Row(rowid, primary, entry_id, name, size, used, hits, text, mount, pins, rank)
 
 
 def is_meant(row: Row, selection: Selection) -> bool:

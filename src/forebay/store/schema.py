@@ -5,7 +5,7 @@ Version 2 of the format. Columns of ours in ``Cache``:
     mount    the name of the entry's mount
     epoch    the mount's epoch when the entry was stored: a mount that has a later one now has
              been purged since, and the row is *dead*: nobody finds it, and it is deleted behind
-    pinned   1 for entries that are never evicted
+    pinned   what keeps the entry from being evicted: 1 an order, 2 its mount, 3 both, 0 nothing
     rank     the lowest is evicted first (``rules.eviction``)
 
 ``Forebay_mounts`` counts what is live under each mount, by triggers within every transaction, so

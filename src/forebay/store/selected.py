@@ -116,17 +116,18 @@ class Selected:
             last_use = float(used), int(number)
         index = self._engine.index
 
-        def job() -> list[Row]:
+        def job() -> list[StoredObject]:
+            objects = []
             try:
-                return index.listing.latest(prefix, last_use, limit)
+                for row in index.listing.latest(prefix, last_use, limit):
+                    with suppress(ValueError):
+                        # Here, because thousands of rows to read would hold up every download.
+                        objects.append(self.stored(row))
             finally:
                 index.release()
+            return objects
 
-        objects = []
-        for row in await self._engine.as_chore(job):
-            with suppress(ValueError):
-                objects.append(self.stored(row))
-        return objects
+        return await self._engine.as_chore(job)
 
     def stored(self, row: Row) -> StoredObject:
         """The row as a listing has it. Raises ``ValueError`` when it is damaged."""

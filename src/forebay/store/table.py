@@ -16,6 +16,9 @@ LOCK_TIMEOUT_SECONDS = 10.0
 """How long a write waits for another process's. SQLite's own default of 5 is short for a purge
 of many objects on a slow disk; diskcache's 60 would leave clients waiting."""
 
+IMPATIENT_SECONDS = 0.05
+"""How long it waits once one has waited in vain, until one succeeds."""
+
 DATABASE_NAME: str = diskcache.core.DBNAME
 Locked: type[Exception] = diskcache.Timeout
 
@@ -86,6 +89,10 @@ class Table(diskcache.Cache):  # type: ignore[misc]
         connection: sqlite3.Connection = super()._con
         connection.text_factory = _lenient_text
         return connection
+
+    def set_patience(self, seconds: float) -> None:
+        """How long the calling thread's connection waits for a lock from now on."""
+        self.ask(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement."""

@@ -118,7 +118,7 @@ class Upkeep:
                     index.touch(uses)
 
         try:
-            await self._engine.in_index(job)
+            await self._engine.in_index(job, heals=must_write)
         except StoreError:
             self._uses = uses | self._uses
             raise
