@@ -1,4 +1,4 @@
-"""``./scripts/bench [workload…] [--quick]``; ``eviction`` and ``scale`` alone
+"""``./scripts/bench [workload…] [--quick]``; ``eviction`` and ``scale`` run alone and
 need no nginx."""
 
 from __future__ import annotations

@@ -182,14 +182,15 @@ async def test_a_mount_pins_what_it_had_before_and_frees_it_again_but_for_orders
             await put_blocks(store, f"k{number}", 10)
         return await kept(store)
 
-    async with opened(tmp_path, limit=30 * BLOCK) as store:
+    clock = Clock()
+    async with opened(tmp_path, limit=30 * BLOCK, clock=clock) as store:
         await put_blocks(store, "free", 10, "m")
         await put_blocks(store, "ordered", 10, "m")
         await store.pin(Selection(key="ordered"))
-    async with opened(tmp_path, limit=30 * BLOCK, pinned_mounts=("m",)) as store:
+    async with opened(tmp_path, limit=30 * BLOCK, clock=clock, pinned_mounts=("m",)) as store:
         assert await fill(store) == {"free", "ordered", "k2"}
         await put_blocks(store, "free", 10, "m")  # what replaces it is pinned by no order
-    async with opened(tmp_path, limit=30 * BLOCK) as store:
+    async with opened(tmp_path, limit=30 * BLOCK, clock=clock) as store:
         left = await fill(store)
         assert ("ordered" in left, "free" in left) == (True, False)
 
