@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 
 from forebay.errors import StoreError
@@ -14,7 +15,7 @@ from forebay.store.trouble import log
 TICK_SECONDS = 1.0
 """How often uses are written down and the index is synced: what a power cut may cost."""
 _MOST_PENDING_USES = 65_536
-_RECLAIM_ROWS = 256
+_RECLAIM_ROWS = 64
 _SWEEP_RETRY_SECONDS = 60.0
 
 
@@ -97,10 +98,13 @@ class Upkeep:
 
         try:
             while await engine.from_index(lambda: index.dead(1)):
-                # One page at a time: whoever waits for the index or the disk gets in between.
+                # One page at a time, and a rest as long as it took: whoever waits for the index,
+                # the disk or a core gets in between. Room that is needed is made without this.
+                began = time.monotonic()
                 unlinking = engine.unlink(await engine.in_index(delete_some))
                 if unlinking is not None:
                     await unlinking
+                await asyncio.sleep(time.monotonic() - began)
         except StoreError as error:
             log.info("Purged entries keep their files for now: %s", error.detail)
         finally:
