@@ -126,6 +126,34 @@ def test_purge_wants_exactly_one_thing(arguments: list[str]) -> None:
     assert "one of a URL, --prefix, --mount, --tag or --all" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "path", "told"),
+    [
+        (["https://a.example/x"], "/-/pin", "Pinned 1 object."),
+        (["https://a.example/x", "--off"], "/-/unpin", "Unpinned 1 object."),
+    ],
+)
+def test_pin_sends_its_order_with_the_token(
+    tmp_path: Path, arguments: list[str], path: str, told: str
+) -> None:
+    (tmp_path / "admin-token").write_text("made-before\n")
+    with scripted_server(response("200 OK", b'{"objects": 1, "pinned": true}')) as server:
+        options = ["--cache-dir", str(tmp_path), "--server", server.url]
+        result = runner.invoke(app, ["pin", *arguments, *options])
+    (asked,) = server.asked
+    assert asked.line == f"POST {path} HTTP/1.1"
+    assert asked.fields["authorization"] == "Bearer made-before"
+    assert json.loads(asked.body) == {"url": "https://a.example/x"}
+    assert (result.exit_code, result.output) == (0, f"{told}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--mount", "a", "--tag", "b"]])
+def test_pin_wants_exactly_one_thing(arguments: list[str]) -> None:
+    result = runner.invoke(app, ["pin", *arguments])
+    assert result.exit_code == 2
+    assert "one of a URL, --prefix, --mount or --tag" in result.stderr
+
+
 def test_purge_finds_the_token_that_the_service_made(tmp_path: Path) -> None:
     (tmp_path / "admin-token").write_text("made-before\n")
     answer = b'{"objects": 0, "size_bytes": 0, "dry_run": false}'

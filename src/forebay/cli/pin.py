@@ -6,26 +6,16 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli.common import (
-    CacheDirOption,
-    ConfigOption,
-    ServerOption,
-    fail,
-    overrides_from,
-    server_url,
-    settings_or_fail,
-    token_or_fail,
-)
-from forebay.cli.remote import Remote, RemoteError
+from forebay.cli.choosing import MountOption, PrefixOption, TagOption, UrlArgument, chosen, counted
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 
 
 def pin(
-    url: Annotated[str | None, typer.Argument(help="The object's upstream URL.")] = None,
-    prefix: Annotated[
-        str | None, typer.Option(help="Everything whose URL begins with this.")
-    ] = None,
-    mount: Annotated[str | None, typer.Option(help="Everything of this mount.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Everything with this surrogate key.")] = None,
+    url: UrlArgument = None,
+    prefix: PrefixOption = None,
+    mount: MountOption = None,
+    tag: TagOption = None,
     off: Annotated[bool, typer.Option("--off", help="Let them be evicted again.")] = False,
     server: ServerOption = None,
     config: ConfigOption = None,
@@ -35,16 +25,9 @@ def pin(
 
     A purge takes them all the same.
     """
-    chosen = {"url": url, "prefix": prefix, "mount": mount, "tag": tag}
-    wanted = {key: value for key, value in chosen.items() if value is not None}
+    wanted = chosen(url, prefix, mount, tag)
     if len(wanted) != 1:
         fail("Say what to pin: one of a URL, --prefix, --mount or --tag.", status=2)
-    settings = settings_or_fail(config, overrides_from(cache__dir=cache_dir))
-    remote = Remote(server_url(settings, server), token_or_fail(settings))
-    try:
-        answer = remote.ask("/-/unpin" if off else "/-/pin", wanted)
-    except RemoteError as error:
-        fail(str(error))
-    count = answer["objects"]
-    noun = "object" if count == 1 else "objects"
-    typer.echo(f"{'Unpinned' if off else 'Pinned'} {count:,} {noun}.")
+    remote = reach_as_admin(settings_of(config, cache_dir), server)
+    answer = ask_or_fail(remote, "/-/unpin" if off else "/-/pin", wanted)
+    typer.echo(f"{'Unpinned' if off else 'Pinned'} {counted(answer['objects'])}.")

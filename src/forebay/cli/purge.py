@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from forebay.cli.choosing import MountOption, PrefixOption, TagOption, UrlArgument, chosen, counted
 from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
 from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 from forebay.units import describe_size
 
 
 def purge(
-    url: Annotated[str | None, typer.Argument(help="The object's upstream URL.")] = None,
-    prefix: Annotated[
-        str | None, typer.Option(help="Everything whose URL begins with this.")
-    ] = None,
-    mount: Annotated[str | None, typer.Option(help="Everything of this mount.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Everything with this surrogate key.")] = None,
+    url: UrlArgument = None,
+    prefix: PrefixOption = None,
+    mount: MountOption = None,
+    tag: TagOption = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole cache.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
@@ -30,8 +29,7 @@ def purge(
 
     Clients that are reading a purged object finish undisturbed.
     """
-    chosen: dict[str, Any] = {"url": url, "prefix": prefix, "mount": mount, "tag": tag}
-    wanted = {key: value for key, value in chosen.items() if value is not None}
+    wanted = chosen(url, prefix, mount, tag)
     if everything:
         wanted["all"] = True
     if len(wanted) != 1:
@@ -44,6 +42,5 @@ def purge(
 def _tell(objects: int, size_bytes: int, *, dry_run: bool) -> str:
     if not objects:
         return "Nothing in the cache matches."
-    noun = "object" if objects == 1 else "objects"
     verb = "Would purge" if dry_run else "Purged"
-    return f"{verb} {objects:,} {noun}, {describe_size(size_bytes)}."
+    return f"{verb} {counted(objects)}, {describe_size(size_bytes)}."

@@ -13,5 +13,5 @@
     room       limits, quotas, promises; ranking says who goes first
     progress   drafts as other workers see them
     sweep      after a crash; notices after a change of configuration
-    layout, lock, threads, trouble, upkeep
+    layout, lasting, lock, threads, trouble, upkeep
 """

@@ -15,35 +15,20 @@ from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
+from forebay.store.lasting import LastingFile
+
 _PLACES = 2**62
 # Locks of the open file (OFD) where the system has them: two stores in one process then are two.
 _OFD_SET: int | None = getattr(fcntl, "F_OFD_SETLK", None)
 _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 
-class Turns:
+class Turns(LastingFile):
     """The turns of all workers on one directory. Nothing here waits."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fileno: int | None = None
+        super().__init__(path)
         self._held: dict[int, int] = {}
-
-    def open(self) -> None:
-        """Open or create the file, again after the directory was deleted. Raises ``OSError``."""
-        fileno = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if self._fileno is None:
-            self._fileno = fileno
-        else:
-            # The number stays, as the event loop may be using it.
-            os.dup2(fileno, self._fileno, inheritable=False)
-            os.close(fileno)
-
-    def close(self) -> None:
-        """Give up every turn. Idempotent."""
-        fileno, self._fileno = self._fileno, None
-        if fileno is not None:
-            os.close(fileno)
 
     def take(self, question: str) -> bool:
         """Whether the turn at this question is this process's now."""

@@ -1,0 +1,29 @@
+"""Which objects a command means: the options, and what is sent of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+UrlArgument: TypeAlias = Annotated[str | None, typer.Argument(help="The object's upstream URL.")]
+PrefixOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Everything whose URL begins with this.")
+]
+MountOption: TypeAlias = Annotated[str | None, typer.Option(help="Everything of this mount.")]
+TagOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Everything with this surrogate key.")
+]
+
+
+def chosen(
+    url: str | None, prefix: str | None, mount: str | None, tag: str | None
+) -> dict[str, Any]:
+    """What was given of these, as the admin side takes it."""
+    given = {"url": url, "prefix": prefix, "mount": mount, "tag": tag}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def counted(objects: int) -> str:
+    """So many objects, in words."""
+    return f"{objects:,} {'object' if objects == 1 else 'objects'}"
