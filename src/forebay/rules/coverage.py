@@ -13,8 +13,6 @@ from collections.abc import Iterable
 
 from forebay.model import Interval, Intervals
 
-EMPTY: Intervals = ()
-
 
 def normalise(intervals: Iterable[Interval]) -> Intervals:
     """The same bytes in normal form; empty intervals vanish, neighbours join."""

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from forebay.errors import ForebayError, StoreError
 from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Interval, Request, Target
-from forebay.ports import Body, Reply
+from forebay.ports import Reply
 from forebay.presets import preset_of
 from forebay.presets.contract import unchanged_reply
 from forebay.rules import freshness, ranges
@@ -38,7 +38,6 @@ from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.service import replies
 from forebay.service.held import Contents, HeldFile, HeldFiles, read_resident
 from forebay.service.selecting import selected
-from forebay.streaming.reader import BytesBody, StoredReader
 
 SMALL_BYTES = 64 * 1024
 """The longest body that is written together with its head. Longer ones leave by ``sendfile``."""
@@ -220,27 +219,6 @@ class Lane:
             return Answer(hit, math.floor(age), ttl, interval, None, found)
         return Answer(hit, math.floor(age), ttl, interval, found, None)
 
-    def answer_now(self, request: Request) -> Reply | None:
-        """The whole reply to this request, if it can be given at once."""
-        question = self.take_up(request)
-        value = request.fields.get("range")
-        answer = self.answer(question, value) if question is not None else None
-        if answer is None:
-            return None
-        reply = answer.hit.reply
-        body: Body | None = None
-        if answer.hit.length_bytes is not None:
-            body = _body(answer)
-        return Reply(
-            reply.status,
-            Fields((*reply.fields, *answer.changing_fields())),
-            body,
-            CacheStatus(CacheOutcome.HIT, ttl_seconds=answer.ttl_seconds),
-            reply.target_name,
-            answer.interval.length_bytes if answer.hit.is_part else reply.length_bytes,
-            reply.reason,
-        )
-
     def _look(
         self, question: Question, entries: tuple[Entry, ...], range_value: str | None
     ) -> Hit | None:
@@ -365,11 +343,3 @@ def _lasting(fields: Fields, *, is_part: bool) -> Fields:
     lines = [line for line in fields if line[0] not in gone]
     ours = max(at for at, (name, _) in enumerate(lines) if name == "cache-status")
     return Fields(lines[:ours] + lines[ours + 1 :])
-
-
-def _body(answer: Answer) -> Body:
-    if answer.file is None:
-        return BytesBody(answer.content or b"")
-    fileno = os.dup(answer.file.fileno)
-    answer.file.release()
-    return StoredReader(fileno, answer.interval)

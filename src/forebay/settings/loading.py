@@ -87,13 +87,14 @@ class Settings(BaseSettings):
             for mount in self.mounts
             if mount.listen is not None and mount.listen.port == self.server.port
         ]
+        clients = self.clients()
         found += [
             f"mount {mount.name} asks clients for a token of ours in Authorization, where its "
             "share needs their credentials for upstream: leave out client_tokens, or give the "
             "mount credentials of its own."
             for mount in self.mounts
             if mount.share is not None and not mount.credential_sources
-            if self.clients()[mount.name].client_tokens
+            if clients[mount.name].client_tokens
         ]
         if found:
             raise ValueError(" ".join(found))

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
+from forebay.errors import ForebayError
 from forebay.streaming.reader import TransferReader
+
+
+class Growing(Protocol):
+    """A blob that grows, as its readers see it."""
+
+    @property
+    def length_bytes(self) -> int | None: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def readable_until(self, position: int) -> int: ...
 
 
 class Audience:
@@ -40,8 +54,28 @@ class Audience:
             if waiter is not None and not waiter.done()
         )
 
-    async def wait(self, reader: TransferReader, on_waiting: Callable[[], None]) -> None:
-        """Wait until woken; ``on_waiting`` is called once this reader is seen to wait."""
+    async def wait_for_bytes(
+        self,
+        reader: TransferReader,
+        blob: Growing,
+        why_over: Callable[[], ForebayError],
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Return when there is something to read, nothing more to come, or the reader has left.
+
+        ``on_waiting`` is called each time this reader is seen to wait. Raises ``why_over`` where
+        the blob ends before these bytes.
+        """
+        while blob.readable_until(reader.position) <= reader.position:
+            if blob.length_bytes is not None and reader.position >= blob.length_bytes:
+                return
+            if blob.is_over:
+                raise why_over()
+            if reader not in self._waiters:
+                return
+            await self._wait(reader, on_waiting)
+
+    async def _wait(self, reader: TransferReader, on_waiting: Callable[[], None]) -> None:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[reader] = waiter
         on_waiting()

@@ -123,14 +123,9 @@ class Follower:
         return until
 
     async def wait_for(self, reader: TransferReader) -> None:
-        while self.readable_until(reader.position) <= reader.position:
-            if self.length_bytes is not None and reader.position >= self.length_bytes:
-                return
-            if self.is_over:
-                raise WriterLost("The process that fetched the file has stopped.")
-            if reader not in self._readers:
-                return
-            await self._readers.wait(reader, lambda: None)
+        await self._readers.wait_for_bytes(
+            reader, self, lambda: WriterLost("The process that fetched the file has stopped.")
+        )
 
     def leave(self, reader: TransferReader) -> None:
         self._readers.remove(reader)

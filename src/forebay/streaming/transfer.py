@@ -145,14 +145,10 @@ class Transfer:
         return until
 
     async def wait_for(self, reader: TransferReader) -> None:
-        while self.readable_until(reader.position) <= reader.position:
-            if self.length_bytes is not None and reader.position >= self.length_bytes:
-                return
-            if self.is_over:
-                raise self.error or UpstreamMisbehaved("The transfer ended before these bytes.")
-            if reader not in self._readers:
-                return
-            await self._readers.wait(reader, self._kick)
+        await self._readers.wait_for_bytes(reader, self, self._why_over, self._kick)
+
+    def _why_over(self) -> ForebayError:
+        return self.error or UpstreamMisbehaved("The transfer ended before these bytes.")
 
     def leave(self, reader: TransferReader) -> None:
         self._readers.remove(reader)
