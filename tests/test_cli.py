@@ -116,6 +116,20 @@ def test_purge_sends_its_order_with_the_token(
     assert (result.exit_code, result.output) == (0, f"{verb} 1,200 objects, 3.4 MB.\n")
 
 
+@pytest.mark.parametrize(("command", "path"), [("purge", "/-/purge"), ("pin", "/-/pin")])
+@pytest.mark.parametrize("option", [[], ["--prefix"]])
+def test_the_address_that_was_downloaded_from_is_sent_as_a_path(
+    monkeypatch: pytest.MonkeyPatch, command: str, path: str, option: list[str]
+) -> None:
+    monkeypatch.setenv("FOREBAY_ADMIN__TOKEN", "secret-token")
+    with scripted_server(response("200 OK", b'{"objects": 1, "size_bytes": 1}')) as server:
+        given = [command, *option, f"{server.url}/deb/f", "--server", server.url]
+        assert runner.invoke(app, given).exit_code == 0
+    (asked,) = server.asked
+    assert asked.line == f"POST {path} HTTP/1.1"
+    assert json.loads(asked.body)["prefix" if option else "url"] == "/deb/f"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["https://a.example/x", "--all"], ["--mount", "a", "--tag", "b"], ["--dry-run"]],
@@ -286,11 +300,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(cache: Path, *arguments: str) -> Iterator[Running]:
+def serving(cache: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[Running]:
     command = [PROGRAM, "serve", "--port", "0", "--cache-dir", str(cache), *arguments]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-    )
+        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(),
+    )  # fmt: skip
     assert process.stdout is not None
     try:
         lines = []
@@ -331,6 +346,51 @@ def test_serve_listens_until_a_signal_and_ends_well(tmp_path: Path, number: sign
     assert running.process.returncode == 0
     assert rest.rstrip().endswith("Stopped.")
     assert "Traceback" not in rest
+
+
+def test_a_hangup_without_a_terminal_cuts_nothing_and_is_explained(tmp_path: Path) -> None:
+    with serving(tmp_path) as running:
+        running.process.send_signal(signal.SIGHUP)
+        assert running.process.stdout is not None
+        told = next(line for line in running.process.stdout if "SIGHUP" in line)
+        assert "Restart" in told
+        assert ask(running.port, "/healthz") == 200
+
+
+def test_a_terminal_that_closes_stops_the_service_as_a_signal_does(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        with serving(tmp_path, stdin=theirs) as running:
+            running.process.send_signal(signal.SIGHUP)
+            rest, _ = running.process.communicate(timeout=20)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (running.process.returncode, rest.rstrip().endswith("Stopped.")) == (0, True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_cache_directory_that_cannot_be_is_told_with_what_to_do(
+    tmp_path: Path, workers: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    command = [PROGRAM, "serve", "--port", "0", "--cache-dir", str(file), "--workers", workers]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"The cache directory {file} cannot be used: ")
+    assert "--cache-dir" in done.stderr
+    assert "Errno" not in done.stderr
+
+
+def test_a_second_service_on_one_directory_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    with serving(tmp_path):
+        command = [PROGRAM, "serve", "--port", "0", "--cache-dir", str(tmp_path)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), check=False
+        )
+    assert done.returncode != 0
+    assert done.stderr.count("is in use by another Forebay") == 1
 
 
 def test_purge_reaches_a_service_by_its_cache_directory_alone(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ def test_what_kubernetes_leaves_in_the_environment_is_no_mistake(
          "false."),
         ("[upstream]\nallow_ports = 80", "upstream.allow_ports: 80 is not a list; put it in "
          "square brackets."),
+        ("[mounts.deb]\nupstream = 'https://a.example/'",
+         'mounts: is a list of tables; write [[mounts]] with name = "deb" in it.'),
         ("[upstream]\nallow_ports = [80, 0]", "upstream.allow_ports item 2: 0 is less than 1."),
         ("[upstream]\nallow_networks = ['10.0.0.1/8']", "upstream.allow_networks item 1: "
          "'10.0.0.1/8' is not a network; write it like 10.0.0.0/8, 192.168.7.9 or fd00::/8."),

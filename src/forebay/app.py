@@ -35,7 +35,7 @@ from forebay.streaming.pace import Slots
 from forebay.tokens import CREDENTIAL_KEY_NAME, read_or_make_token
 from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
-from forebay.upstream.mirrors import Mirrors
+from forebay.upstream.mirrors import Mirrors, mirror_of
 from forebay.upstream.resolver import Resolver
 from forebay.upstream.tunnels import TunnelDialer
 from forebay.upstream.turns import TurnTakingUpstream
@@ -84,8 +84,8 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     if store.neighbours is not None:
         store.neighbours.run = run
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
-    mirrors = Mirrors()
     mounts = settings.mount_table(preset_settings())
+    mirrors = Mirrors(told={mirror_of(url) for mount in mounts for url in mount.upstreams})
     sharing, entrance = _sharing(settings, mounts), _entrance(settings)
     in_turn = TurnTakingUpstream(
         upstream, settings.upstream.max_requests_per_host, settings.upstream.connect_timeout

@@ -377,8 +377,10 @@ class MirrorHealth(Protocol):
 
     def note_success(self, url: str, rate_bytes_per_second: float | None = None) -> None: ...
 
-    def note_failure(self, url: str, retry_after_seconds: float | None = None) -> None:
-        """It failed, or asked to be left alone for that long."""
+    def note_failure(
+        self, url: str, retry_after_seconds: float | None = None, *, why: str = ""
+    ) -> None:
+        """It failed, or asked to be left alone for that long. ``why`` is a sentence for people."""
 
     def using(self, url: str) -> AbstractContextManager[None]:
         """Count a connection to it while the block runs."""

@@ -22,7 +22,9 @@ class RecordingMirrors:
     def note_success(self, url: str, rate_bytes_per_second: float | None = None) -> None:
         self.successes.append((url, rate_bytes_per_second))
 
-    def note_failure(self, url: str, retry_after_seconds: float | None = None) -> None:
+    def note_failure(
+        self, url: str, retry_after_seconds: float | None = None, *, why: str = ""
+    ) -> None:
         self.failures.append((url, retry_after_seconds))
 
     @contextmanager

@@ -161,9 +161,9 @@ class FakeService(Service):
             raise UnknownMount("No mount has this prefix.")
         return answer(request)
 
-    async def purge_request(self, request: Request) -> PurgeResult:
-        self.purges.append((request, False))
-        return PurgeResult(objects=1, size_bytes=10, dry_run=False)
+    async def purge_request(self, request: Request, *, dry_run: bool = False) -> PurgeResult:
+        self.purges.append((request, dry_run))
+        return PurgeResult(objects=1, size_bytes=10, dry_run=dry_run)
 
     async def purge(self, selection: Selection, *, dry_run: bool = False) -> PurgeResult:
         self.purges.append((selection, dry_run))

@@ -85,6 +85,36 @@ async def test_a_purge_takes_what_it_names_and_nothing_else(
     assert await objects(service) == [origin.url("/other")]
 
 
+@pytest.mark.parametrize("own", ["http://127.0.0.1:{port}/deb/f", "/deb/f"])
+@pytest.mark.parametrize("kind", ["url", "prefix"])
+async def test_an_order_may_name_an_object_as_clients_ask_for_it_here(
+    service: Running, origin: Origin, kind: str, own: str
+) -> None:
+    origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
+    await service.get("/deb/f")
+    order = {kind: own.format(port=service.port)}
+    assert (await service.admin("/-/pin", order)).json()["objects"] == 1
+    assert (await service.admin("/-/purge", {**order, "dry_run": True})).json()["objects"] == 1
+    assert (await service.admin("/-/purge", order)).json()["objects"] == 1
+    assert await objects(service) == []
+
+
+async def test_a_url_of_ours_that_leads_nowhere_is_refused_and_not_taken_for_a_miss(
+    service: Running,
+) -> None:
+    answer = await service.admin("/-/purge", {"url": "/debian/f"})
+    assert (answer.status, "prefix of a mount" in answer.json()["detail"]) == (404, True)
+
+
+async def test_an_upstream_whose_path_looks_like_a_mount_of_ours_is_not_ours(
+    service: Running, origin: Origin
+) -> None:
+    origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
+    await service.get("/deb/f")
+    answer = await service.admin("/-/purge", {"url": "http://elsewhere.example/deb/f"})
+    assert (answer.json()["objects"], len(await objects(service))) == (0, 1)
+
+
 async def test_the_purge_method_takes_what_get_would_give(service: Running, origin: Origin) -> None:
     origin.add("/debian/f", body=BODY, etag='"one"', headers=[MAX_AGE])
     await service.get("/deb/f")

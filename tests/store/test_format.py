@@ -112,9 +112,15 @@ async def test_a_newer_format_is_refused_and_left_as_it_is(tmp_path: Path) -> No
 def test_what_a_changed_configuration_costs_is_said_in_numbers(
     held: dict[str, Totals], limit: int | None, quotas: dict[str, int], said: list[str]
 ) -> None:
-    sentences = list(notices(held, {"m", "url"}, limit, quotas))
+    sentences = list(notices(held, {"m", "url"}, limit, quotas, free_bytes=70, min_free_bytes=70))
     assert len(sentences) == bool(said)
     assert all(word in "".join(sentences) for word in said)
+
+
+def test_a_disk_with_too_little_room_is_told_at_the_start() -> None:
+    (told,) = notices({}, {"m"}, None, {}, free_bytes=12_000_000, min_free_bytes=100_000_000)
+    assert "12 MB free" in told
+    assert "lower cache.min_free" in told
 
 
 async def test_a_mount_that_is_gone_is_announced_at_the_start(

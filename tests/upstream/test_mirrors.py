@@ -149,3 +149,21 @@ def test_order_is_always_a_permutation(events: list[tuple[str, str, float]]) -> 
         else:
             subject.note_failure(url)
         assert sorted(subject.order([A, B, C])) == [A, B, C]
+
+
+def test_an_upstream_of_a_mount_that_fails_is_told_of_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mirrors = Mirrors(told={mirror_of(A)}, clock=Clock())
+    for _ in range(3):  # fails and works by turns
+        mirrors.note_failure(A, why="No connection could be made.")
+        mirrors.note_success(A)
+    mirrors.note_failure(B, why="A stranger named it.")
+    fails, *more = [record.getMessage() for record in caplog.records]
+    assert fails == f"The upstream {mirror_of(A)} fails. No connection could be made."
+    assert more == []
+    for _ in range(4):
+        mirrors.note_success(A)
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        f"The upstream {mirror_of(A)} works again."
+    ]

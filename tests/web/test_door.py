@@ -291,10 +291,22 @@ async def test_an_order_that_is_not_clear_purges_nothing(
     assert service.purges == []
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+async def test_an_order_is_json_whatever_the_client_calls_it(
+    client: httpx.AsyncClient, service: FakeService, kind: str | None
+) -> None:
+    headers = AUTH if kind is None else {**AUTH, "content-type": kind}
+    answer = await client.post("/-/purge", headers=headers, content=b'{"all": true}')
+    assert (answer.status_code, len(service.purges)) == (200, 1)
+
+
 async def test_an_order_that_is_no_json_or_too_long_purges_nothing(
     client: httpx.AsyncClient, service: FakeService
 ) -> None:
-    _problem(await client.post("/-/purge", headers=AUTH, content=b"{"), 400)
+    for content, told in ((b"{", "is not JSON"), (b"url=x", "is not JSON"), (b"", "is missing")):
+        answer = await client.post("/-/purge", headers=AUTH, content=content)
+        _problem(answer, 400)
+        assert told in answer.json()["detail"]
     long = json.dumps({"prefix": "x" * 70_000}).encode()
     _problem(await client.post("/-/purge", headers=AUTH, content=long), 413)
     assert service.purges == []

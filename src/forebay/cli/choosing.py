@@ -6,7 +6,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-UrlArgument: TypeAlias = Annotated[str | None, typer.Argument(help="The object's upstream URL.")]
+UrlArgument: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(help="The object's upstream URL, or its URL or path at the running Forebay."),
+]
 PrefixOption: TypeAlias = Annotated[
     str | None, typer.Option(help="Everything whose URL begins with this.")
 ]
@@ -22,6 +25,15 @@ def chosen(
     """What was given of these, as the admin side takes it."""
     given = {"url": url, "prefix": prefix, "mount": mount, "tag": tag}
     return {key: value for key, value in given.items() if value is not None}
+
+
+def told_at(base: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The same with URLs of the Forebay at ``base`` as paths: its admin side, which may have an
+    address of its own, knows those by any name."""
+    return {
+        key: value.removeprefix(base) if str(value).startswith(f"{base}/") else value
+        for key, value in wanted.items()
+    }
 
 
 def counted(objects: int) -> str:

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli.choosing import MountOption, PrefixOption, TagOption, UrlArgument, chosen, counted
-from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.choosing import (
+    MountOption,
+    PrefixOption,
+    TagOption,
+    UrlArgument,
+    chosen,
+    counted,
+    told_at,
+)
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail, server_url
 from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 
 
@@ -28,6 +36,8 @@ def pin(
     wanted = chosen(url, prefix, mount, tag)
     if len(wanted) != 1:
         fail("Say what to pin: one of a URL, --prefix, --mount or --tag.", status=2)
-    remote = reach_as_admin(settings_of(config, cache_dir), server)
+    settings = settings_of(config, cache_dir)
+    remote = reach_as_admin(settings, server)
+    wanted = told_at(server_url(settings, server), wanted)
     answer = ask_or_fail(remote, "/-/unpin" if off else "/-/pin", wanted)
     typer.echo(f"{'Unpinned' if off else 'Pinned'} {counted(answer['objects'])}.")

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli.choosing import MountOption, PrefixOption, TagOption, UrlArgument, chosen, counted
-from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail
+from forebay.cli.choosing import (
+    MountOption,
+    PrefixOption,
+    TagOption,
+    UrlArgument,
+    chosen,
+    counted,
+    told_at,
+)
+from forebay.cli.common import CacheDirOption, ConfigOption, ServerOption, fail, server_url
 from forebay.cli.reaching import ask_or_fail, reach_as_admin, settings_of
 from forebay.units import describe_size
 
@@ -34,7 +42,9 @@ def purge(
         wanted["all"] = True
     if len(wanted) != 1:
         fail("Say what to purge: one of a URL, --prefix, --mount, --tag or --all.", status=2)
-    remote = reach_as_admin(settings_of(config, cache_dir), server)
+    settings = settings_of(config, cache_dir)
+    remote = reach_as_admin(settings, server)
+    wanted = told_at(server_url(settings, server), wanted)
     answer = ask_or_fail(remote, "/-/purge", {**wanted, "dry_run": dry_run})
     typer.echo(_tell(answer["objects"], answer["size_bytes"], dry_run=dry_run))
 

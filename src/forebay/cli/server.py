@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import logging
+import os
 import signal
 import socket
 import ssl
@@ -28,6 +30,8 @@ from forebay.store.lock import DirectoryLock
 from forebay.web.limits import AdminAddress
 from forebay.web.protocol import ForebayHttpProtocol, protocol_with
 from forebay.web.tls import Certificates
+
+logger = logging.getLogger("forebay")
 
 WORKER_APPLICATION = "forebay.app:app"
 WORKER_PROTOCOL = "forebay.cli.worker:Protocol"
@@ -138,15 +142,40 @@ class _Server(uvicorn.Server):
             # would hold up all clients for as long as the whole of it takes, some 20 ms.
             gc.freeze()
             gc.enable()
+            self._hear_hangup()
             _say(self._text)
+
+    def _hear_hangup(self) -> None:
+        """A terminal that is closed stops us as SIGTERM does; without one, SIGHUP is from somebody
+        who is used to servers that read their settings again, and must not cut downloads."""
+        if self.config.ssl_context_factory is not None:
+            return  # It reads the certificates again.
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            return  # nohup
+        stops = any(map(os.isatty, range(3)))  # None is one any more when the signal comes.
+        with contextlib.suppress(ValueError, RuntimeError):
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up, stops)
+
+    def _hang_up(self, stops: bool) -> None:
+        if stops:
+            self.should_exit = True
+        else:
+            logger.warning(
+                "SIGHUP changes nothing: settings are read at the start. Restart to have them "
+                "read; what is stored and half fetched stays."
+            )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.server_state.tasks:
+            count = len(self.server_state.tasks)
             _say(
-                f"Stopping: {len(self.server_state.tasks)} responses may take up to "
+                f"Stopping: {count} {'response' if count == 1 else 'responses'} may take up to "
                 f"{self._stop_timeout_seconds:.0f} s more; Ctrl-C cuts them."
             )
         await super().shutdown(sockets)
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # so that nothing is logged by one who says that it has stopped
         _say("Stopped.")
 
 
@@ -158,7 +187,7 @@ def run_here(settings: Settings, listeners: list[socket.socket]) -> None:
     try:
         config = _uvicorn_config(settings, create_app(settings), protocol_for(settings))
     except (OSError, ValueError) as error:
-        fail(f"Forebay cannot start: {error}.")
+        fail(_why_not(settings, error))
     _Server(config, banner(settings), settings.server.stop_timeout).run(sockets=listeners)
 
 
@@ -172,7 +201,7 @@ def run_workers(settings: Settings, listeners: list[socket.socket]) -> None:
     try:
         config = _uvicorn_config(settings, WORKER_APPLICATION, WORKER_PROTOCOL)
     except (OSError, ValueError) as error:
-        fail(f"Forebay cannot start: {error}.")
+        fail(_why_not(settings, error))
     lock = _take_directory(settings.cache.dir)
     supervisor = Multiprocess(config, sockets=listeners)
     _say(banner(settings))
@@ -191,10 +220,29 @@ def _take_directory(directory: Path) -> DirectoryLock:
     except StoreError as error:
         fail(error.detail)
     except OSError as error:
-        fail(f"The cache directory {directory} cannot be used ({error}).")
+        fail(_useless(directory, error))
     return lock
 
 
+def _why_not(settings: Settings, error: OSError | ValueError) -> str:
+    """Why the service cannot be made, and what to do where that is clear."""
+    directory = settings.cache.dir
+    if isinstance(error, OSError) and error.filename is not None:
+        path = Path(os.fsdecode(error.filename))
+        if path == directory or directory in path.parents or path in directory.parents:
+            return _useless(directory, error)
+        return f"Forebay cannot start: {path}: {error.strerror}."
+    return f"Forebay cannot start: {error}."
+
+
+def _useless(directory: Path, error: OSError) -> str:
+    return (
+        f"The cache directory {directory.absolute()} cannot be used: {error.strerror or error}. "
+        "Let this user write there, or name another with --cache-dir."
+    )
+
+
 def _say(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # The terminal may be gone.
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()

@@ -223,13 +223,13 @@ class Fetcher:
                     stack.enter_context(health.using(url))
                     opening = self._around.upstream.open(order.ask(url))
                     response = await stack.enter_async_context(opening)
-                except UpstreamError:
-                    health.note_failure(url)
+                except UpstreamError as error:
+                    health.note_failure(url, why=error.detail)
                     if is_last:
                         raise
                     continue
                 if response.head.status in TRY_ELSEWHERE and not is_last:
-                    health.note_failure(url)
+                    health.note_failure(url, why=f"It answers {response.head.status}.")
                     continue
                 yield response, source_of(order.target, url)
                 return

@@ -179,10 +179,10 @@ class Service:
 
     # Orders.
 
-    async def purge_request(self, request: Request) -> PurgeResult:
+    async def purge_request(self, request: Request, *, dry_run: bool = False) -> PurgeResult:
         """Purge the object that this request's target names (the PURGE method)."""
         target = resolving.resolve(request, self._mounts)
-        return await self.purge(Selection(key=target.key))
+        return await self.purge(Selection(key=target.key), dry_run=dry_run)
 
     async def purge_url(self, url: str, *, dry_run: bool = False) -> PurgeResult:
         """Purge the object with this upstream URL, under whichever mounts it is stored."""
@@ -210,6 +210,15 @@ class Service:
         for key in self.keys_of(url):
             objects += (await self.pin(Selection(key=key), pinned=pinned)).objects
         return PinResult(objects, pinned)
+
+    async def pin_request(self, request: Request, *, pinned: bool = True) -> PinResult:
+        """The same for the object that this request's target names."""
+        target = resolving.resolve(request, self._mounts)
+        return await self.pin(Selection(key=target.key), pinned=pinned)
+
+    def name_asked(self, request: Request) -> str:
+        """The name under which the listings have what this request's target names."""
+        return resolving.resolve(request, self._mounts).name
 
     async def begin_scrub(self) -> Scrubbed:
         """Let the store verify everything, behind the caller's back, unless it is at that."""

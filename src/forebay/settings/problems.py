@@ -126,7 +126,17 @@ def _message(detail: ErrorDetails, *, hide: bool) -> str:
         return str(context["error"])
     shown = "the value" if hide else repr(detail["input"])
     say = _MESSAGES.get(detail["type"])
+    if detail["type"] == "tuple_type" and isinstance(detail["input"], Mapping):
+        return _not_one_table(detail["loc"], detail["input"])
     return say(shown, context) if say else f"{shown} is not accepted ({detail['msg']})"
+
+
+def _not_one_table(path: Sequence[str | int], table: Mapping[str, Any]) -> str:
+    """What to write instead of ``[mounts.name]``, which many other programs take."""
+    title = ".".join(str(part) for part in path)
+    name = next((key for key, value in table.items() if isinstance(value, Mapping)), None)
+    within = "" if name is None else f' with name = "{name}" in it'
+    return f"is a list of tables; write [[{title}]]{within}"
 
 
 _Say = Callable[[str, Mapping[str, Any]], str]

@@ -97,9 +97,18 @@ class DiskStore:
         """
         engine = self._engine
         with suppress(StoreError):
-            held = await engine.from_index(engine.index.mounts.all)
             room = engine.room
-            for notice in notices(held, mounts, room.max_size_bytes, room.quotas):
+            held, free_bytes = await engine.from_index(
+                lambda: (engine.index.mounts.all(), room.blobs.free_bytes())
+            )
+            for notice in notices(
+                held,
+                mounts,
+                room.max_size_bytes,
+                room.quotas,
+                free_bytes=free_bytes,
+                min_free_bytes=room.min_free_bytes,
+            ):
                 log.warning("%s", notice)
 
     async def close(self) -> None:

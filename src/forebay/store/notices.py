@@ -14,11 +14,21 @@ def notices(
     mounts: Collection[str],
     max_size_bytes: int | None,
     quotas: Mapping[str, int],
+    *,
+    free_bytes: int,
+    min_free_bytes: int,
 ) -> Iterator[str]:
-    """A sentence for each mount that is gone, and for each limit below what is stored.
+    """A sentence for each mount that is gone, for each limit below what is stored, and for a disk
+    on which less is free than must be.
 
     ``held`` is what is stored under each mount's name, ``mounts`` are the names in force.
     """
+    if free_bytes < min_free_bytes:
+        yield (
+            f"The disk of the cache has {describe_size(free_bytes)} free, and cache.min_free keeps "
+            f"{describe_size(min_free_bytes)}: what is stored makes way, and new files are not "
+            "kept where that is not enough. Free some of the disk, or lower cache.min_free."
+        )
     for name, totals in sorted(held.items()):
         if totals.objects and name not in mounts:
             yield (

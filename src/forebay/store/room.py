@@ -74,7 +74,8 @@ class Room:
         others = self._choose(self._shortfall(wanted_bytes, evicted), None)
         if others is None:
             raise StoreFull(
-                "The cache has no room for this object: raise cache.max_size or free disk space."
+                "The cache has no room for this object: raise cache.max_size, or free some of the "
+                "disk, or lower cache.min_free."
             )
         return evicted + self._evict(others)
 

@@ -216,7 +216,7 @@ class Crew:
     def blame(self) -> None:
         """The whole has proved false: remember that of every mirror that brought some of it."""
         for url in self._helped:
-            self._around.health.note_failure(url)
+            self._around.health.note_failure(url, why="What it sent is not what was promised.")
 
     async def aclose(self) -> None:
         """Cancel what runs and wait until every connection is released."""
@@ -361,12 +361,12 @@ class Crew:
             case UpstreamBusy(retry_after_seconds=seconds):
                 self._roster.hold(mirror, BUSY_HOLD_SECONDS if seconds is None else seconds)
                 self.growth.give_back(len(self._running))
-                health.note_failure(segment.source.url, seconds)
+                health.note_failure(segment.source.url, seconds, why=error.detail)
             case UpstreamUnreachable() if self._running and not segment.meter.total_bytes:
                 self.growth.give_back(len(self._running))
-                health.note_failure(segment.source.url)
+                health.note_failure(segment.source.url, why=error.detail)
             case _:
-                health.note_failure(segment.source.url)
+                health.note_failure(segment.source.url, why=error.detail)
         self._count_failure(segment, error)
 
     def _count_failure(self, segment: Segment, error: ForebayError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import ssl
 
 import certifi
@@ -82,12 +83,16 @@ class Dialer:
                 ssl=self._tls if secure else None,
                 server_hostname=url.host if secure else None,
             )
-        except ssl.CertificateError:
+        except ssl.SSLCertVerificationError as error:
+            why = error.verify_message.rstrip(".")
             raise UpstreamUnreachable(
-                "The upstream's certificate is not valid for its name."
+                f"The upstream's certificate is not accepted: {why}."
             ) from None
         except (ssl.SSLError, OSError) as error:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 raise Overloaded("No more connections can be opened here now; try again.") from None
-            raise UpstreamUnreachable("No connection to the upstream could be made.") from None
+            why = f": {os.strerror(error.errno)}" if error.errno and error.errno > 0 else ""
+            raise UpstreamUnreachable(
+                f"No connection to the upstream could be made{why}."
+            ) from None
         return wire

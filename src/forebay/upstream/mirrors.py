@@ -7,18 +7,24 @@ is forgotten after a while, so that one that was slow is tried again.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from forebay.views import MirrorView
 
+log = logging.getLogger("forebay.upstream")
+
 FAILURE_HALF_LIFE_SECONDS = 60.0
 UNHEALTHY_FAILURES = 0.5
 """A mirror with more (faded) failures than this is shown as unhealthy."""
+WELL_FAILURES = 0.25
+"""One that was told to fail is told to work again at a success that leaves it fewer than this, so
+that one which works and fails by turns is told of once."""
 FIRST_BACK_OFF_SECONDS = 1.0
 MAX_BACK_OFF_SECONDS = 60.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -38,6 +44,8 @@ class _Record:
     rate_bytes_per_second: float | None = None
     rate_time: float = -math.inf
     in_use: int = 0
+    is_told: bool = False
+    """Whether the log says that it fails."""
 
     def faded_failures(self, now: float) -> float:
         half_lives = (now - self.failures_time) / FAILURE_HALF_LIFE_SECONDS
@@ -48,10 +56,17 @@ class _Record:
 
 
 class Mirrors:
-    """The registry. ``clock`` gives seconds that never go back."""
+    """The registry. ``clock`` gives seconds that never go back.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    When one of the origins in ``told`` begins to fail, and when it works again, the log says so;
+    those that strangers name are told of in their own requests' lines.
+    """
+
+    def __init__(
+        self, *, told: Collection[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
+        self._told = frozenset(told)
         self._records: dict[str, _Record] = {}  # least recently noted first
 
     def order(self, urls: Sequence[str]) -> tuple[str, ...]:
@@ -88,6 +103,9 @@ class Mirrors:
             self._clock(),
         )
         record.back_off_until = -math.inf
+        if record.is_told and record.failures < WELL_FAILURES:
+            record.is_told = False
+            log.warning("The upstream %s works again.", mirror_of(url))
         if rate_bytes_per_second is None:
             return
         before = record.known_rate(self._clock())
@@ -95,9 +113,14 @@ class Mirrors:
             rate_bytes_per_second = before + RATE_WEIGHT * (rate_bytes_per_second - before)
         record.rate_bytes_per_second, record.rate_time = rate_bytes_per_second, self._clock()
 
-    def note_failure(self, url: str, retry_after_seconds: float | None = None) -> None:
+    def note_failure(
+        self, url: str, retry_after_seconds: float | None = None, *, why: str = ""
+    ) -> None:
         """It failed: back off, longer each time, or as long as its Retry-After asked."""
         record = self._record(url)
+        if not record.is_told and mirror_of(url) in self._told:
+            record.is_told = True
+            log.warning("The upstream %s fails. %s", mirror_of(url), why)
         now = self._clock()
         record.failures, record.failures_time = record.faded_failures(now) + 1, now
         if retry_after_seconds is None:

@@ -25,6 +25,7 @@ from forebay.views import ObjectPage, PinResult, PurgeResult, Statistics, Transf
 from forebay.web import audit
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
+from forebay.web.naming import asked_here
 from forebay.web.problems import Problem, problem_of
 from forebay.web.readiness import Readiness
 
@@ -49,9 +50,13 @@ class Order(BaseModel):
             raise ValueError("name exactly one of url, prefix, mount, tag or all")
         return self
 
-    def selection(self) -> Selection:
-        """The same for the service, where it is not a URL."""
-        return Selection(prefix=self.prefix, mount=self.mount, tag=self.tag, everything=self.all)
+    def selection(self, service: Service, authority: str) -> Selection:
+        """The same for the service, where it is not a URL. ``authority`` as for ``asked_here``."""
+        prefix = self.prefix
+        here = None if prefix is None else asked_here(prefix, authority, service)
+        if here is not None:
+            prefix = service.name_asked(here)
+        return Selection(prefix=prefix, mount=self.mount, tag=self.tag, everything=self.all)
 
     def words(self) -> str:
         """The order in one word for the audit log, secrets masked."""
@@ -68,11 +73,27 @@ class PurgeOrder(Order):
 
     dry_run: bool = False
 
-    async def carry_out(self, service: Service) -> PurgeResult:
+    async def carry_out(self, service: Service, authority: str) -> PurgeResult:
         """Do it. Raises ``ForebayError`` for a URL that cannot be read."""
-        if self.url is not None:
-            return await service.purge_url(self.url, dry_run=self.dry_run)
-        return await service.purge(self.selection(), dry_run=self.dry_run)
+        if self.url is None:
+            return await service.purge(self.selection(service, authority), dry_run=self.dry_run)
+        here = asked_here(self.url, authority, service)
+        if here is not None:
+            return await service.purge_request(here, dry_run=self.dry_run)
+        return await service.purge_url(self.url, dry_run=self.dry_run)
+
+
+class PinOrder(Order):
+    """What to pin, or to let go."""
+
+    async def carry_out(self, service: Service, authority: str, *, pinned: bool) -> PinResult:
+        """Do it. Raises ``ForebayError`` for a URL that cannot be read."""
+        if self.url is None:
+            return await service.pin(self.selection(service, authority), pinned=pinned)
+        here = asked_here(self.url, authority, service)
+        if here is not None:
+            return await service.pin_request(here, pinned=pinned)
+        return await service.pin_url(self.url, pinned=pinned)
 
 
 class Transfers(BaseModel):
@@ -172,7 +193,7 @@ def _add_purge(app: FastAPI, service: Service) -> None:
     @app.post("/-/purge", dependencies=_token_documented)
     async def purge(order: PurgeOrder, request: Request) -> PurgeResult:
         """Remove stored objects; with ``dry_run`` only count them."""
-        result = await order.carry_out(service)
+        result = await order.carry_out(service, request.headers.get("host", ""))
         if not result.dry_run:
             audit.write(
                 audit.line_for(
@@ -183,23 +204,21 @@ def _add_purge(app: FastAPI, service: Service) -> None:
 
 
 def _add_pins(app: FastAPI, service: Service) -> None:
-    async def carry_out(order: Order, request: Request, pinned: bool) -> PinResult:
-        if order.url is not None:
-            result = await service.pin_url(order.url, pinned=pinned)
-        else:
-            result = await service.pin(order.selection(), pinned=pinned)
+    async def carry_out(order: PinOrder, request: Request, pinned: bool) -> PinResult:
+        authority = request.headers.get("host", "")
+        result = await order.carry_out(service, authority, pinned=pinned)
         verb = "pin" if pinned else "unpin"
         audit.write(audit.line_for(request.scope, verb, order.words(), result.objects))
         return result
 
     @app.post("/-/pin", dependencies=_token_documented)
-    async def pin(order: Order, request: Request) -> PinResult:
+    async def pin(order: PinOrder, request: Request) -> PinResult:
         """Never evict these stored objects, nor what replaces them. A purge takes them all the
         same."""
         return await carry_out(order, request, pinned=True)
 
     @app.post("/-/unpin", dependencies=_token_documented)
-    async def unpin(order: Order, request: Request) -> PinResult:
+    async def unpin(order: PinOrder, request: Request) -> PinResult:
         """Let these be evicted again."""
         return await carry_out(order, request, pinned=False)
 
@@ -251,9 +270,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first: dict[str, Any] = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _response(Problem(400, "invalid-request", f"{where}: {first['msg']}."))
+        return _response(Problem(400, "invalid-request", _told_of(error)))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
@@ -274,6 +291,19 @@ def _methods_of(app: FastAPI, request: Request) -> list[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
     return sorted(found)
+
+
+_AN_ORDER = 'send JSON such as {"url": "https://host/path"}'
+
+
+def _told_of(error: RequestValidationError) -> str:
+    first: dict[str, Any] = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if where == "body" and first["type"] == "missing":
+        return f"The order is missing: {_AN_ORDER}."
+    if first["type"] == "json_invalid":
+        return f"The order is not JSON: {_AN_ORDER}."
+    return f"{where}: {first['msg']}."
 
 
 def _response(problem: Problem) -> Response:

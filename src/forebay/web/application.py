@@ -140,12 +140,11 @@ async def _live(
         for hook in startup:
             await hook()
     except Exception as error:
-        if isinstance(error, ForebayError):
-            logger.error("%s", error.detail)  # says what to do: where it was raised helps nobody
-        else:
+        if not isinstance(error, ForebayError):
+            # One of ours says what to do: where it was raised helps nobody.
             logger.exception("the service could not start")
         await _stop(shutdown)
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await send({"type": "lifespan.startup.failed", "message": str(error)})  # and logged there
         return
     readiness.ready = True
     await send({"type": "lifespan.startup.complete"})

@@ -261,7 +261,8 @@ class Door:
                 Problem(413, "too-large", "No order to the admin side is that long."),
             )
             return
-        await self._admin(exchange.scope, _replay(body, exchange.receive), _guarded(exchange.send))
+        scope = _as_json(exchange.scope) if body else exchange.scope
+        await self._admin(scope, _replay(body, exchange.receive), _guarded(exchange.send))
 
     async def _is_admin(self, exchange: Exchange, path: bytes) -> bool:
         """Whether the request came with the token that it needs; if not, it has been told so."""
@@ -340,8 +341,12 @@ class Exchange:
             sent_bytes=self.sent_bytes,
             duration_seconds=time.perf_counter() - self._begin,
             cache=self.reply.cache_status.outcome.value if self.reply is not None else "-",
-            note=self.note,
+            note=self.note or self._why(),
         )
+
+    def _why(self) -> str:
+        """Why the reply was not kept or not fresh, as Cache-Status tells its client."""
+        return (self.reply.cache_status.detail or "") if self.reply is not None else ""
 
 
 _ADMIN_FIELDS = (
@@ -363,6 +368,15 @@ def _guarded(send: Send) -> Send:
         await send(message)
 
     return guarded
+
+
+def _as_json(scope: Scope) -> Scope:
+    """The same scope with a body of JSON, which every order is: curl calls it a form unless told.
+
+    No browser sends the token by itself, so that a page elsewhere gains nothing by a form.
+    """
+    fields = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*fields, (b"content-type", b"application/json")]}
 
 
 async def _read_small(exchange: Exchange) -> bytes | None:
