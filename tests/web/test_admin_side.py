@@ -270,3 +270,21 @@ def test_a_server_on_its_admin_address_marks_every_request() -> None:
     finally:
         server.stop()
     assert protocol_with(DoorLimits()).admin_address is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_dashboards_page_needs_no_token_and_runs_nothing_but_itself(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    answer = await client.request(method, "/-/")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+async def test_what_the_dashboard_shows_needs_the_token(client: httpx.AsyncClient) -> None:
+    for path in ("/-/stats", "/-/transfers", "/-/objects"):
+        assert (await client.get(path)).status_code == 401
+    assert (await client.post("/-/")).status_code == 401

@@ -21,7 +21,9 @@ def banner(settings: Settings) -> str:
         ("cache", _cache(settings)),
         ("config", str(settings.config or "none; the defaults and the environment")),
         ("admin token", _token(settings)),
-        *([("admin side", settings.admin.listen)] if settings.admin.listen else ()),
+        ("admin side", settings.admin.listen)
+        if settings.admin.listen
+        else ("dashboard", f"{address}/-/"),
         *(("mount" if not n else "", line) for n, line in enumerate(_mounts(settings))),
     ]
     lines = [

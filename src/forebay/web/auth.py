@@ -92,9 +92,12 @@ class AdminGuard:
         if holder is not None:
             key = self._keys[holder]
             return key if key.may(scope) else _out_of_scope(scope)
-        if token is not None:
+        if token is None:
+            detail = "Send the admin token as 'Authorization: Bearer <token>'."
+        else:
             self._limit.note_failure(client_host)
-        return problem_of(NotAuthorized("Send the admin token as 'Authorization: Bearer <token>'."))
+            detail = "This admin token is not right; has it changed since?"
+        return problem_of(NotAuthorized(detail))
 
 
 def scope_for(method: str, path: bytes) -> str:

@@ -7,6 +7,7 @@ must stay as they came. So everything but a few fixed names goes straight to the
 ``/-/…``, ``/healthz``, ``/livez``, ``/readyz``,      the admin application
 ``/metrics``
 ``GET|HEAD /-/fetch?url=…``                           the service, target from the query
+``GET|HEAD /-/``                                      the dashboard's page, without a token
 ``PURGE <object>``                                    the service's purge, with the token
 ``GET|HEAD /`` (unless a mount has it)                the page for people
 anything else, any method, absolute-form too          the service
@@ -19,6 +20,7 @@ own protocol tells the two apart (``asgi.ADMIN_SIDE``), so that without it nothi
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -44,6 +46,7 @@ from forebay.web.asgi import (
     send_whole,
 )
 from forebay.web.auth import AdminGuard, scope_for
+from forebay.web.dashboard import dashboard
 from forebay.web.entrance import Entrance, Visitor
 from forebay.web.fetch import parse_fetch
 from forebay.web.heads import RawTarget
@@ -68,6 +71,7 @@ from forebay.web.ways import WaysIn
 logger = logging.getLogger("forebay.web")
 
 ADMIN_PREFIX = b"/-/"
+DASHBOARD_PATH = b"/-/"
 FETCH_PATH = b"/-/fetch"
 METRICS_PATH = b"/metrics"
 HEALTH_PATHS = frozenset({b"/healthz", b"/livez", b"/readyz", METRICS_PATH})
@@ -155,6 +159,8 @@ class Door:
             await self._purge(exchange)
         elif path == FETCH_PATH and method in ("GET", "HEAD"):
             await self._fetch(exchange)
+        elif path == DASHBOARD_PATH and method in ("GET", "HEAD"):
+            await send_whole(exchange.send, 200, *await asyncio.to_thread(dashboard))
         elif path.startswith(ADMIN_PREFIX) or path in HEALTH_PATHS:
             await self._pass_to_admin(exchange, path)
         elif method == "PURGE":
@@ -164,7 +170,7 @@ class Door:
         else:
             request = exchange.request
             fields, body = landing_page(
-                request.fields, request.scheme, with_metrics=not self._admin_apart
+                request.fields, request.scheme, with_admin=not self._admin_apart
             )
             await send_whole(exchange.send, 200, fields, body)
 

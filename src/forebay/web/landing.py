@@ -21,9 +21,10 @@ Ranges and resumed downloads work in both cases.
 
     {base}/-/fetch?url=...   the same for URLs that need percent-encoding
     {base}/healthz           is it alive
-{metrics}"""
+{admin}"""
 
-_TEXT_METRICS = """\
+_TEXT_ADMIN = """\
+    {base}/-/                the dashboard, for who has the admin token
     {base}/metrics           numbers for Prometheus
 """
 
@@ -43,17 +44,18 @@ and resumed downloads work in both cases.
 <ul>
 <li><code>{base}/-/fetch?url=…</code>: the same for URLs that need percent-encoding
 <li><a href="/healthz">/healthz</a>: is it alive
-{metrics}</ul>
+{admin}</ul>
 </html>
 """
 
-_HTML_METRICS = """\
+_HTML_ADMIN = """\
+<li><a href="/-/">/-/</a>: the dashboard, for who has the admin token
 <li><a href="/metrics">/metrics</a>: numbers for Prometheus
 """
 
 
 def landing_page(
-    fields: Fields, scheme: str, *, with_metrics: bool = True
+    fields: Fields, scheme: str, *, with_admin: bool = True
 ) -> tuple[RawFieldList, bytes]:
     """Header fields and body; HTML where Accept names it, plain text for all others.
 
@@ -62,9 +64,9 @@ def landing_page(
     host = fields.get("host") or ""
     base = f"{scheme}://{host if _AUTHORITY.fullmatch(host) else '127.0.0.1:8000'}"
     wants_html = "text/html" in (fields.combined("accept") or "").lower()
-    page, metrics = (_HTML, _HTML_METRICS) if wants_html else (_TEXT, _TEXT_METRICS)
-    metrics = metrics.format(base=base) if with_metrics else ""
-    body = page.format(base=base, metrics=metrics).encode()
+    page, admin = (_HTML, _HTML_ADMIN) if wants_html else (_TEXT, _TEXT_ADMIN)
+    admin = admin.format(base=base) if with_admin else ""
+    body = page.format(base=base, admin=admin).encode()
     kind = b"text/html; charset=utf-8" if wants_html else b"text/plain; charset=utf-8"
     return [
         (b"content-type", kind),
