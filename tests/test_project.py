@@ -8,12 +8,16 @@ import stat
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import forebay
 from forebay.settings import load
+from forebay.web.metrics import Metrics
+from tests.fakes.service import FakeService
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("serve", "test", "check", "bench", "lowest")
@@ -179,3 +183,30 @@ def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "apt install python3-venv" in done.stderr
+
+
+def test_every_module_stands_in_the_drawing_of_the_house() -> None:
+    rooms = re.findall(r"^\| `(\w+)/` \|(.*)$", read("docs/design.md"), re.M)
+    assert len(rooms) > 5
+    for room, text in rooms:
+        named = {name.partition(".")[0] for name in re.findall(r"`([a-z_]+)[.`]", text)}
+        modules = (ROOT / "src" / "forebay" / room).glob("*.py")
+        missing = {module.stem for module in modules} - named - {"__init__"}
+        assert not missing, f"docs/design.md does not say what {room} has these for"
+
+
+async def test_every_metric_is_explained_and_none_that_is_gone() -> None:
+    statistics = await FakeService().statistics()
+    text = Metrics().render(replace(statistics, limit_bytes=1), {}).decode()
+    families = text_string_to_metric_families(text)
+    told = {sample.name for family in families for sample in family.samples}
+    page = read("docs/operations.md")
+    told |= {"forebay_http_responses_total"}  # has no sample before the first answer
+    assert set(re.findall(r"\bforebay_\w+", page)) == told
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *map(str, ROOT.glob("docs/*.md"))]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", read(page)):
+            assert (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"

@@ -14,6 +14,9 @@ from forebay.views import Statistics
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+COLLAPSED = "collapsed"
+"""The key of ``Statistics.requests`` that is no outcome."""
+
 _TOLD = {
     "clients_left": "Clients that left before the end.",
     "responses_cut": "Responses broken off after their head because the body could not be "
@@ -96,8 +99,14 @@ class Metrics(Collector):
             "forebay_requests", "Replies by cache outcome.", labels=["outcome"]
         )
         for outcome, count in sorted(statistics.requests.items()):
-            requests.add_metric([outcome], count)
+            if outcome != COLLAPSED:  # counted by its outcome as well, and sums are to be right
+                requests.add_metric([outcome], count)
         yield requests
+        yield CounterMetricFamily(
+            "forebay_collapsed_requests",
+            "Replies that read along with a fetch that was under way already.",
+            value=statistics.requests.get(COLLAPSED, 0),
+        )
         for name, text, value in _counters(statistics):
             yield CounterMetricFamily(name, text, value=value)
         for name, text, value in _gauges(statistics):
