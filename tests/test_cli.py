@@ -145,6 +145,7 @@ def test_purge_wants_exactly_one_thing(arguments: list[str]) -> None:
     [
         (["https://a.example/x"], "/-/pin", "Pinned 1 object."),
         (["https://a.example/x", "--off"], "/-/unpin", "Unpinned 1 object."),
+        (["--all"], "/-/pin", "Pinned 1 object."),
     ],
 )
 def test_pin_sends_its_order_with_the_token(
@@ -157,7 +158,8 @@ def test_pin_sends_its_order_with_the_token(
     (asked,) = server.asked
     assert asked.line == f"POST {path} HTTP/1.1"
     assert asked.fields["authorization"] == "Bearer made-before"
-    assert json.loads(asked.body) == {"url": "https://a.example/x"}
+    order = {"all": True} if "--all" in arguments else {"url": "https://a.example/x"}
+    assert json.loads(asked.body) == order
     assert (result.exit_code, result.output) == (0, f"{told}\n")
 
 
@@ -165,7 +167,7 @@ def test_pin_sends_its_order_with_the_token(
 def test_pin_wants_exactly_one_thing(arguments: list[str]) -> None:
     result = runner.invoke(app, ["pin", *arguments])
     assert result.exit_code == 2
-    assert "one of a URL, --prefix, --mount or --tag" in result.stderr
+    assert "one of a URL, --prefix, --mount, --tag or --all" in result.stderr
 
 
 def test_purge_finds_the_token_that_the_service_made(tmp_path: Path) -> None:

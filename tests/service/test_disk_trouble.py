@@ -111,6 +111,20 @@ async def test_an_index_that_cannot_forget_does_not_fail_requests(scene: Scene) 
     assert (await scene.get()).body == b"gone"
 
 
+async def test_who_is_passed_by_a_sick_disk_is_told_what_ails_it(scene: Scene) -> None:
+    class Forgetful(type(scene.store)):  # type: ignore[misc]
+        async def refresh(self, entry: object) -> bool:
+            self.faults.trouble = "The disk of the cache is full: free some space on it."
+            return False
+
+    scene.add(headers=[STALE])
+    await scene.get()
+    await scene.settled()
+    scene.store.__class__ = Forgetful
+    told = await scene.get()
+    assert (told.body, "is full" in told.cache) == (BODY, True)
+
+
 async def test_a_digester_that_finds_no_descriptor_means_passing_through(scene: Scene) -> None:
     from tests.fakes.store import MemoryDraft, MemoryStore
 

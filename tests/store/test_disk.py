@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pickle
 import random
@@ -20,6 +21,7 @@ import pytest
 from forebay.errors import EntryDamaged, StoreError, StoreFull
 from forebay.model import Entry, Interval
 from forebay.ports import Selection
+from forebay.store.blobs import Blobs
 from forebay.store.disk import DiskStore
 from forebay.store.drafting import VARIANTS_PER_KEY
 from tests.store.support import (
@@ -126,6 +128,18 @@ async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = DiskStore(tmp_path / "file" / "cache", max_size_bytes=None, min_free_bytes=0)
     with pytest.raises(StoreError, match=r"file/cache cannot be used .* choose another one"):
+        await store.open()
+
+
+async def test_a_directory_on_a_full_disk_is_refused_with_the_right_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = DiskStore(tmp_path / "cache", max_size_bytes=None, min_free_bytes=0)
+    monkeypatch.setattr(Blobs, "prepare", full)
+    with pytest.raises(StoreError, match="free some of its disk, or choose another one"):
         await store.open()
 
 

@@ -33,11 +33,16 @@ class Commands(TyperGroup):
         found = getattr(import_module(f"forebay.cli.{cmd_name}"), cmd_name)
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(add_completion=False)
-            alone.command(cmd_name)(found)
+            alone.command(cmd_name, help=_flowing(found.__doc__ or ""))(found)
             found = alone
         command = typer.main.get_command(found)
         command.name = cmd_name
         return command
+
+
+def _flowing(text: str) -> str:
+    """Paragraphs without the breaks of their lines in the source: the terminal has its own."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 app = typer.Typer(

@@ -18,13 +18,16 @@ TagOption: TypeAlias = Annotated[
     str | None, typer.Option(help="Everything with this surrogate key.")
 ]
 
+AllOption: TypeAlias = Annotated[bool, typer.Option("--all", help="The whole cache.")]
+
 
 def chosen(
-    url: str | None, prefix: str | None, mount: str | None, tag: str | None
+    url: str | None, prefix: str | None, mount: str | None, tag: str | None, everything: bool
 ) -> dict[str, Any]:
     """What was given of these, as the admin side takes it."""
     given = {"url": url, "prefix": prefix, "mount": mount, "tag": tag}
-    return {key: value for key, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return {**wanted, "all": True} if everything else wanted
 
 
 def told_at(base: str, wanted: dict[str, Any]) -> dict[str, Any]:

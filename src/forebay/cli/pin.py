@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from forebay.cli.choosing import (
+    AllOption,
     MountOption,
     PrefixOption,
     TagOption,
@@ -24,6 +25,7 @@ def pin(
     prefix: PrefixOption = None,
     mount: MountOption = None,
     tag: TagOption = None,
+    everything: AllOption = False,
     off: Annotated[bool, typer.Option("--off", help="Let them be evicted again.")] = False,
     server: ServerOption = None,
     config: ConfigOption = None,
@@ -33,9 +35,9 @@ def pin(
 
     A purge takes them all the same.
     """
-    wanted = chosen(url, prefix, mount, tag)
+    wanted = chosen(url, prefix, mount, tag, everything)
     if len(wanted) != 1:
-        fail("Say what to pin: one of a URL, --prefix, --mount or --tag.", status=2)
+        fail("Say what to pin: one of a URL, --prefix, --mount, --tag or --all.", status=2)
     settings = settings_of(config, cache_dir)
     remote = reach_as_admin(settings, server)
     wanted = told_at(server_url(settings, server), wanted)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from forebay.cli.choosing import (
+    AllOption,
     MountOption,
     PrefixOption,
     TagOption,
@@ -25,7 +26,7 @@ def purge(
     prefix: PrefixOption = None,
     mount: MountOption = None,
     tag: TagOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="The whole cache.")] = False,
+    everything: AllOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
     ] = False,
@@ -37,9 +38,7 @@ def purge(
 
     Clients that are reading a purged object finish undisturbed.
     """
-    wanted = chosen(url, prefix, mount, tag)
-    if everything:
-        wanted["all"] = True
+    wanted = chosen(url, prefix, mount, tag, everything)
     if len(wanted) != 1:
         fail("Say what to purge: one of a URL, --prefix, --mount, --tag or --all.", status=2)
     settings = settings_of(config, cache_dir)

@@ -138,7 +138,9 @@ class Story:
                     assert_never(unknown)
             if reply is not None:
                 return reply
-        return await self._passage.ask(request, target, CacheOutcome.BYPASS, "moving target")
+        trouble = (await self._store.usage()).trouble
+        why = trouble or "what is stored of it changed at every look"
+        return await self._passage.ask(request, target, CacheOutcome.BYPASS, why)
 
     async def _look_up(
         self, request: Request, target: Target, *, is_second_look: bool = False

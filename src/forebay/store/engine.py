@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from forebay.errors import StoreError
+from forebay.errors import StoreError, StoreFull
 from forebay.model import Entry
 from forebay.rules.eviction import Eviction
 from forebay.store.blobs import Blobs
@@ -21,7 +21,7 @@ from forebay.store.lookup import Lookups
 from forebay.store.room import Room
 from forebay.store.rows import Row
 from forebay.store.threads import Threads
-from forebay.store.trouble import Health, is_corruption, is_full_index, log
+from forebay.store.trouble import Health, is_corruption, is_full_index, log, translated
 from forebay.store.turns import Turns
 
 T = TypeVar("T")
@@ -77,9 +77,11 @@ class Engine:
             await asyncio.wrap_future(self._threads.index_writer.submit(self._open))
         except (OSError, sqlite3.Error) as error:
             self._threads.stop()
+            is_full = isinstance(translated(error), StoreFull)
+            remedy = "free some of its disk" if is_full else "make it writable"
             raise StoreError(
                 f"The cache directory {self.layout.directory} cannot be used ({error}): "
-                "make it writable, or choose another one (cache.dir)."
+                f"{remedy}, or choose another one (cache.dir)."
             ) from error
         except StoreError:
             self._threads.stop()

@@ -31,7 +31,7 @@ from forebay.errors import ForebayError, RequestError
 from forebay.model import Request
 from forebay.ports import Reply
 from forebay.service import Service
-from forebay.web import audit, digests, log
+from forebay.web import audit, digests, log, orders
 from forebay.web.asgi import (
     ADMIN_SIDE,
     RAW_TARGET,
@@ -75,7 +75,6 @@ DASHBOARD_PATH = b"/-/"
 FETCH_PATH = b"/-/fetch"
 METRICS_PATH = b"/metrics"
 HEALTH_PATHS = frozenset({b"/healthz", b"/livez", b"/readyz", METRICS_PATH})
-MAX_ADMIN_BODY_BYTES = 64 * 1024
 
 CLIENT_LEFT = 499
 """In logs and metrics only: the client left before there was a status (nginx's number)."""
@@ -260,15 +259,16 @@ class Door:
         exchange.log_level = logging.DEBUG if path in HEALTH_PATHS else logging.INFO
         if path not in HEALTH_PATHS and not await self._is_admin(exchange, path):
             return
-        body = await _read_small(exchange)
+        body = await orders.body_of(exchange.receive, exchange.request.fields)
         if body is None:
             await send_problem(
                 exchange.send,
                 Problem(413, "too-large", "No order to the admin side is that long."),
             )
             return
-        scope = _as_json(exchange.scope) if body else exchange.scope
-        await self._admin(scope, _replay(body, exchange.receive), _guarded(exchange.send))
+        scope = orders.as_json(exchange.scope) if body else exchange.scope
+        receive = orders.replayed(body, exchange.receive)
+        await self._admin(scope, receive, _guarded(exchange.send))
 
     async def _is_admin(self, exchange: Exchange, path: bytes) -> bool:
         """Whether the request came with the token that it needs; if not, it has been told so."""
@@ -374,41 +374,3 @@ def _guarded(send: Send) -> Send:
         await send(message)
 
     return guarded
-
-
-def _as_json(scope: Scope) -> Scope:
-    """The same scope with a body of JSON, which every order is: curl calls it a form unless told.
-
-    No browser sends the token by itself, so that a page elsewhere gains nothing by a form.
-    """
-    fields = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-    return {**scope, "headers": [*fields, (b"content-type", b"application/json")]}
-
-
-async def _read_small(exchange: Exchange) -> bytes | None:
-    """The whole request body, or None if it is longer than an order can be."""
-    if body_length(exchange.request.fields) == 0:
-        return b""
-    incoming = Incoming(exchange.receive, has_body=True)
-    body = bytearray()
-    async for chunk in incoming.body():
-        body += chunk
-        if len(body) > MAX_ADMIN_BODY_BYTES:
-            return None
-    return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives this body first and then goes on as before."""
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if not given:
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        while (message := await receive())["type"] == "http.request":
-            pass
-        return message
-
-    return replayed
