@@ -13,12 +13,13 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forebay.model import Policy, TransferPolicy, WhenAlone
+from forebay.model import Mount, Policy, Share, TransferPolicy, WhenAlone
 from forebay.presets import preset_settings
 from forebay.rules import targets
 from forebay.settings import ClientKeys, Settings, SettingsError, load
 from forebay.settings.kinds import NEVER_FORWARDED
-from forebay.settings.mounts import _POLICY_KEYS, _TRANSFER_KEYS, URL_MOUNT_NAME, PolicyKeys
+from forebay.settings.mounts import URL_MOUNT_NAME
+from forebay.settings.policy import _MOUNT_KEYS, _POLICY_KEYS, _TRANSFER_KEYS, PolicyKeys
 from forebay.settings.reference import render
 
 ROOT = Path(__file__).parent.parent
@@ -258,7 +259,8 @@ def test_every_policy_key_is_an_attribute_of_the_model() -> None:
     others = {"share_authorized"}
     assert set(_POLICY_KEYS.values()) | others == set(Policy.__dataclass_fields__)
     assert set(_TRANSFER_KEYS.values()) == set(TransferPolicy.__dataclass_fields__)
-    elsewhere = {"forward", "checksums", *ClientKeys.model_fields}
+    assert set(_MOUNT_KEYS.values()) <= set(Mount.__dataclass_fields__)
+    elsewhere = {*_MOUNT_KEYS, *ClientKeys.model_fields}
     assert {*_POLICY_KEYS, *_TRANSFER_KEYS, *elsewhere} == set(PolicyKeys.model_fields)
 
 
@@ -587,12 +589,56 @@ def test_tokens_come_from_settings_and_from_files(config: Path, tmp_path: Path) 
         ("[server]\ntrusted_proxies = 'proxy'", "is not a network"),
         ("[[mounts]]\nname = 'a'\nupstream = 'https://a.b'\nshare = 'private'\n"
          "client_tokens = [{name = 'a', token = 'x'}]", "leave out client_tokens"),
+        ("[defaults]\nshare = 'verify'\nclient_tokens = [{name = 'a', token = 'x'}]",
+         "[defaults] asks clients for a token of ours"),
+        ("[defaults]\nshare = 'public'", "set it in a mount"),
+        ("[defaults]\nshare = 'deny'", "'deny' is not one of 'pass', 'refuse', 'private'"),
+        ("[[mounts]]\nname = 'a'\nupstream = 'https://a.b'\nshare = 'pass'\nnetrc = 'n'",
+         "sets netrc and share = 'pass'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_access_is_told(config: Path, text: str, sentence: str) -> None:
     config.write_text(text)
     (problem,) = problems(config)
     assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    ("defaults", "mount", "expected"),
+    [
+        ({}, {}, Share.PASS),
+        ({}, {"share": "refuse"}, Share.REFUSE),
+        ({"share": "refuse"}, {}, Share.REFUSE),
+        ({"share": "refuse"}, {"share": "pass"}, Share.PASS),
+        ({"share": "private"}, {}, Share.PRIVATE),
+        # Credentials of its own take the place of clients', unless those are not to come at all.
+        ({}, {"netrc": "n"}, Share.PUBLIC),
+        ({"share": "verify"}, {"netrc": "n"}, Share.PUBLIC),
+        ({"share": "refuse"}, {"netrc": "n"}, Share.REFUSE),
+        ({"share": "refuse"}, {"netrc": "n", "share": "private"}, Share.PRIVATE),
+    ],
+)
+def test_share_is_the_mounts_word_before_that_of_the_defaults(
+    config: Path, defaults: dict[str, Any], mount: dict[str, Any], expected: Share
+) -> None:
+    table = {"name": "m", "upstream": "https://a.example", **mount}
+    config.write_text(tomli_w.dumps({"defaults": defaults, "mounts": [table]}))
+    found = load(config)
+    built, url_in_path = found.mount_table()
+    assert built.share is expected
+    assert url_in_path.share is Share(defaults.get("share", "pass"))
+    assert found.describe()["defaults"]["share"] == url_in_path.share
+    # What was fetched with the mount's own credentials is stored, whatever Vary says of them.
+    assert built.policy.share_authorized is ("netrc" in mount or expected is Share.PRIVATE)
+
+
+@pytest.mark.parametrize("share", ["pass", "refuse"])
+def test_clients_that_show_our_token_need_no_credentials_for_upstream(
+    config: Path, share: str
+) -> None:
+    tokens = [{"name": "a", "token": "x"}]
+    config.write_text(tomli_w.dumps({"defaults": {"share": share, "client_tokens": tokens}}))
+    assert load(config).mount_table()[0].share is Share(share)
 
 
 @pytest.mark.parametrize(

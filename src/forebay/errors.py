@@ -9,6 +9,7 @@
           ClientUnknown        401  who downloads has to say who it is
             ProxyClientUnknown 407  the same, from a client that takes us for its proxy
         ClientForbidden        403  this client may not download here
+        CredentialsRefused     403  credentials for upstream are not taken here
         TargetForbidden        403  the address may not be fetched from here
         ObjectTooLarge         403  the object is larger than its mount lets anybody have
         UnknownMount           404  no mount has this prefix
@@ -71,6 +72,10 @@ class ProxyClientUnknown(ClientUnknown):
 
 class ClientForbidden(RequestError):
     """The client's address is in none of the networks that may download here."""
+
+
+class CredentialsRefused(RequestError):
+    """The request has credentials for upstream where the settings take none."""
 
 
 class TargetForbidden(RequestError):

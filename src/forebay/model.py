@@ -185,9 +185,13 @@ class Policy:
 
 
 class Share(enum.StrEnum):
-    """To whom a mount gives what was fetched with credentials (RFC 9111 §3.5 leaves that to
-    explicit leave)."""
+    """What a mount does with a client's Authorization, and to whom it gives what was fetched with
+    it (RFC 9111 §3.5 leaves that to explicit leave)."""
 
+    PASS = "pass"  # noqa: S105 - a word of Varnish's, and no password
+    """It goes upstream, and what it brought to this client alone, without upstream's leave."""
+    REFUSE = "refuse"
+    """It is not taken: a request with it is refused."""
     PRIVATE = "private"
     """To who shows the same credential: entries of its own for each."""
     VERIFY = "verify"
@@ -268,9 +272,7 @@ class Mount:
     checksums: tuple[str, ...] = ()
     """Where the digests of objects stand: paths relative to an object's directory, ``{name}``
     being the object's own name (``rules.checksum_files``)."""
-    share: Share | None = None
-    """With whom answers to credentials are shared; None sends clients' credentials upstream, and
-    keeps nothing that they brought."""
+    share: Share = Share.PASS
     verify_seconds: float = 60.0
     """How long a client that was verified need not be again, for the same bytes."""
 

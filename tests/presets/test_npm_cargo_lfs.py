@@ -152,14 +152,15 @@ def test_downloads_of_a_batch_are_led_through_and_uploads_are_not(given: Any, hr
     ("href", "header", "share", "led"),
     [
         (INDEX + "o", {"Authorization": "Basic x"}, Share.PRIVATE, True),
-        (INDEX + "o", {"Authorization": "Basic x"}, None, False),
+        (INDEX + "o", {"Authorization": "Basic x"}, Share.PASS, False),
+        (INDEX + "o", {"Authorization": "Basic x"}, Share.REFUSE, False),
         (INDEX + "o", {"X-Upload-Ticket": "x"}, Share.PRIVATE, False),
         (STORE, {"Authorization": "Basic x"}, Share.PRIVATE, False),
         ("ftp://a.example/o", {"Authorization": "Basic x"}, Share.PRIVATE, False),
     ],
 )
 def test_a_download_with_fields_is_led_through_where_they_would_reach_the_store(
-    href: str, header: dict[str, str], share: Share | None, led: bool
+    href: str, header: dict[str, str], share: Share, led: bool
 ) -> None:
     at = context("git-lfs", "r/info/lfs/objects/batch", share=share)
     found = json.loads(rewrite_batch(json.dumps(batch(href, header)).encode(), at))

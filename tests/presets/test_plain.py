@@ -13,7 +13,8 @@ from forebay.presets import PRESETS, preset_of, preset_settings
 from forebay.presets.contract import Promise
 from forebay.presets.plain import by_hash
 from forebay.rules.lifetimes import is_immutable_path
-from forebay.settings.mounts import Defaults, MountTable, Preset
+from forebay.settings import Defaults, MountTable
+from forebay.settings.mounts import Preset
 from tests.presets.making import SHA256
 
 H = SHA256

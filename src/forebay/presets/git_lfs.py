@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from forebay.errors import InvalidTarget
+from forebay.model import Share
 from forebay.presets.contract import Context, Preset, Promise, Rewrite
 from forebay.presets.documents import JSON_TYPES, child, read_object, replace_text, write
 from forebay.presets.links import local_link, parse_link
@@ -51,7 +52,9 @@ def _comes_through(context: Context, page: urls.Url, header: Any, href: Any) -> 
     Only Authorization is sent on, to hosts of the mount's upstreams, and by the mount's leave;
     without its fields the store would refuse.
     """
-    if context.mount.share is None or not isinstance(header, dict) or not isinstance(href, str):
+    if context.mount.share in {Share.PASS, Share.REFUSE}:
+        return False
+    if not isinstance(header, dict) or not isinstance(href, str):
         return False
     if any(name.lower() not in {"authorization", "accept"} for name in header):
         return False

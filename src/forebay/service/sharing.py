@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from forebay.credentials import OwnCredential
+from forebay.errors import CredentialsRefused
 from forebay.model import Entry, Head, Mount, Request, Share, Target
 from forebay.rules import urls
 from forebay.rules.heads import as_complete_head
@@ -57,9 +58,14 @@ class Sharing:
         }
 
     def placed(self, request: Request, target: Target) -> Target:
-        """The target as this request's credential selects it. Waits for nothing."""
+        """The target as this request's credential selects it. Waits for nothing.
+
+        Raises ``CredentialsRefused`` where the mount takes none.
+        """
         share = target.mount.share
-        if share is None or share is Share.PUBLIC or request.method not in {"GET", "HEAD"}:
+        if share is Share.REFUSE:
+            _refuse_credentials(request, target.mount)
+        if share not in {Share.PRIVATE, Share.VERIFY} or request.method not in {"GET", "HEAD"}:
             return target
         if not self._is_at_home(target):
             return target
@@ -73,12 +79,12 @@ class Sharing:
     async def equipped(self, request: Request, target: Target) -> tuple[Request, Target]:
         """The request without a credential that is not for this upstream, and the target with
         the one that is to go there."""
-        if target.mount.share is None and _CREDENTIAL not in request.fields:
+        if target.mount.share is Share.PASS and _CREDENTIAL not in request.fields:
             return request, target
         if not self._is_at_home(target):
             return replace(request, fields=request.fields.without(_CREDENTIAL)), target
         # Own credentials only read: a client that may write has credentials that say so.
-        if target.mount.share is None or request.method not in {"GET", "HEAD"}:
+        if target.mount.share is Share.PASS or request.method not in {"GET", "HEAD"}:
             return request, target
         value = request.fields.combined(_CREDENTIAL)
         own = self._own.get(target.mount.name)
@@ -96,6 +102,21 @@ class Sharing:
 
     def _digest(self, credential: str) -> str:
         return hmac.digest(self._key, credential.encode("latin-1"), "sha256").hex()[:32]
+
+
+def _refuse_credentials(request: Request, mount: Mount) -> None:
+    """Raise ``CredentialsRefused`` for a request that shows any which would go upstream.
+
+    Taking them out is no choice: a proxy may not modify Authorization (RFC 9110 §11.6.2), and
+    the client would get another answer than the one it means.
+    """
+    for name in ("authorization", "cookie") if mount.passes_cookies else ("authorization",):
+        if name in request.fields:
+            setting = f"the mount {mount.name}'s share" if mount.upstreams else "defaults.share"
+            raise CredentialsRefused(
+                f"{name.capitalize()} is not taken here: {setting} is 'refuse'; ask without it, "
+                "or have that setting changed."
+            )
 
 
 class Admission:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from forebay.settings.access import AdminToken, ClientKeys, ClientToken, Limits, Tls
 from forebay.settings.loading import Settings, SettingsError, load
-from forebay.settings.mounts import Defaults, MountTable
+from forebay.settings.mounts import MountTable
+from forebay.settings.policy import Defaults
 from forebay.settings.tables import Admin, Cache, Server, Upstream
 
 __all__ = [

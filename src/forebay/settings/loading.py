@@ -20,19 +20,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from forebay.model import Mount
+from forebay.model import Mount, Share
 from forebay.settings import environment
 from forebay.settings.access import ClientKeys, Limits, Tls
 from forebay.settings.kinds import NO_VALUE_WORD, PathValue
-from forebay.settings.mounts import (
-    URL_MOUNT_NAME,
-    Defaults,
-    MountTable,
-    PresetKeys,
-    clashes,
-    client_keys,
-    url_mount,
-)
+from forebay.settings.mounts import URL_MOUNT_NAME, MountTable, PresetKeys, clashes, url_mount
+from forebay.settings.policy import Defaults, client_keys
 from forebay.settings.problems import Origin, SettingsError, explain
 from forebay.settings.strays import check_environment
 from forebay.settings.tables import Admin, Cache, Server, Tunnel, Upstream
@@ -81,19 +74,23 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _mounts_do_not_clash(self) -> Settings:
-        found = list(clashes([mount.build(self.defaults) for mount in self.mounts]))
+        built = [mount.build(self.defaults) for mount in self.mounts]
+        found = list(clashes(built))
         found += [
             f"mount {mount.name} listens on {self.server.port}, which is the server's own port."
             for mount in self.mounts
             if mount.listen is not None and mount.listen.port == self.server.port
         ]
+        has_own = {mount.name for mount in self.mounts if mount.credential_sources}
         clients = self.clients()
         found += [
-            f"mount {mount.name} asks clients for a token of ours in Authorization, where its "
-            "share needs their credentials for upstream: leave out client_tokens, or give the "
-            "mount credentials of its own."
-            for mount in self.mounts
-            if mount.share is not None and not mount.credential_sources
+            f"{f'mount {mount.name}' if mount.upstreams else '[defaults]'} asks clients for a "
+            f"token of ours in Authorization, where its share = '{mount.share}' needs their "
+            "credentials for upstream: leave out client_tokens, set share to 'pass' or "
+            "'refuse', or give the mount credentials of its own."
+            for mount in (*built, url_mount(self.defaults))
+            if mount.share in {Share.PRIVATE, Share.VERIFY, Share.PUBLIC}
+            if mount.name not in has_own and mount.name in clients
             if clients[mount.name].client_tokens
         ]
         if found:

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from forebay.settings.access import Limits, Tls
 from forebay.settings.environment import variable
 from forebay.settings.loading import Settings
-from forebay.settings.mounts import Defaults, MountTable, PolicyKeys
+from forebay.settings.mounts import MountTable
+from forebay.settings.policy import Defaults, PolicyKeys
 from forebay.settings.tables import Admin, Cache, Server, Tunnel, Upstream
 
 _INTRODUCTION = """\

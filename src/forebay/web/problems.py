@@ -37,6 +37,7 @@ STATUS_OF: Mapping[type[errors.ForebayError], int] = {
     errors.ClientUnknown: 401,
     errors.ProxyClientUnknown: 407,
     errors.ClientForbidden: 403,
+    errors.CredentialsRefused: 403,
     errors.TargetForbidden: 403,
     errors.ObjectTooLarge: 403,
     errors.UnknownMount: 404,
