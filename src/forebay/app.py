@@ -86,7 +86,9 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
     store.scrub_rate_bytes_per_second = settings.cache.scrub_rate
     mounts = settings.mount_table(preset_settings())
     mirrors = Mirrors(told={mirror_of(url) for mount in mounts for url in mount.upstreams})
-    sharing, entrance = _sharing(settings, mounts), _entrance(settings)
+    token, admin = _token(settings), _admin_side(settings)
+    sharing = _sharing(settings, mounts)
+    entrance = _entrance(settings, (AdminKey("admin", token), *admin.keys))
     in_turn = TurnTakingUpstream(
         upstream, settings.upstream.max_requests_per_host, settings.upstream.connect_timeout
     )
@@ -114,7 +116,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
 
     return make_app(
         service,
-        token=_token(settings),
+        token=token,
         startup=[store.open, announce, service.open],
         shutdown=[service.close, upstream.aclose, store.close],
         limits=door_limits(settings),
@@ -123,7 +125,7 @@ def create_app(settings: Settings, *, resolver: Resolver | None = None) -> App:
             mount_ports=frozenset(mount.port for mount in mounts if mount.port is not None),
             tunnels=_tunnels(settings, resolver, entrance),
         ),
-        admin=_admin_side(settings),
+        admin=admin,
         entrance=entrance,
     )
 
@@ -211,8 +213,11 @@ def _admin_side(settings: Settings) -> AdminSide:
     return AdminSide(tuple(keys), apart=settings.admin.listen is not None)
 
 
-def _entrance(settings: Settings) -> Entrance:
+def _entrance(settings: Settings, admin_keys: Sequence[AdminKey]) -> Entrance:
     """Who may download, and how much. Raises as ``_admin_side``."""
+    clients = settings.clients()
+    tokens = {t.reveal(): t.name for keys in clients.values() for t in keys.client_tokens}
+    tokens.update((key.token, key.name) for key in admin_keys)
     limits = settings.limits
     bounds = ClientLimits(
         requests_per_second=limits.requests_per_second,
@@ -221,11 +226,12 @@ def _entrance(settings: Settings) -> Entrance:
         queue_seconds=limits.queue_timeout,
         rate_bytes_per_second=limits.rate,
     )
-    access = {name: _access(keys) for name, keys in settings.clients().items()}
+    access = {name: _access(keys) for name, keys in clients.items()}
     return Entrance(
         access={name: one for name, one in access.items() if not one.is_open},
         proxies=Proxies(settings.server.trusted_proxies),
         shares=Shares(bounds),
+        ours=TokenBook((name, token) for token, name in tokens.items()),
     )
 
 

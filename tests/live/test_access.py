@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.origin import Origin
-from tests.live.running import running
+from tests.live.running import TOKEN, running
 
 FRESH = ("cache-control", "max-age=600")
 BOB = "Authorization: Bearer bob-s-token"
@@ -93,6 +93,27 @@ async def test_a_registry_asks_for_the_token_where_clients_look_for_it(
     async with running(tmp_path / "c", origin, mounts=mounts) as service:
         assert (await service.get("/v2/")).status == 401
         assert (await service.get("/v2/", BOB)).status == 200
+
+
+@pytest.mark.parametrize("token", ["bob-s-token", TOKEN])
+async def test_a_token_of_ours_goes_to_no_upstream_where_none_was_asked_for_either(
+    tmp_path: Path, origin: Origin, no_leaks: None, token: str
+) -> None:
+    """As from ``forebay get``, which shows the token for one mount with every request."""
+    origin.add("/f", body=b"x", headers=[FRESH])
+    origin.add("/p", body=b"y")
+    mounts = [mount(origin, client_tokens=TOKENS), mount(origin, "open")]
+    shown = base64.b64encode(f"any:{token}".encode()).decode()
+    async with running(tmp_path / "c", origin, mounts=mounts) as service:
+        for value in (f"Bearer {token}", f"Basic {shown}"):
+            line = f"Authorization: {value}"
+            for lines in ((line,), (line, line), (line, "Authorization: Basic b3RoZXI6b25l")):
+                for path in ("/open/f", f"/{origin.url('/f')}", origin.url("/f"), "/open/p"):
+                    assert (await service.get(path, *lines)).status == 200
+        await service.get("/open/p", line, method="POST", body=b"z")
+        await service.get(origin.url("/p"), "Authorization: Basic bWluZTptaW5l")
+    sent = {request.fields.get("authorization") for request in origin.requests}
+    assert sent == {None, "Basic bWluZTptaW5l"}
 
 
 async def test_downloads_wait_for_their_turn_and_then_are_told_to_come_back(

@@ -96,6 +96,7 @@ class Rig:
             Mount(name="pages", prefix="/pages/", upstreams=(f"{HOST}/",), preset="pypi"),
             Mount(name="deb", prefix="/deb/", upstreams=(f"{HOST}/",), preset="apt"),
             Mount(name="seen", prefix="/seen/", upstreams=(f"{HOST}/",), share=Share.VERIFY),
+            Mount(name="shut", prefix="/shut/", upstreams=(f"{HOST}/",), share=Share.REFUSE),
         )
         self.service = CountingService(
             store=self.store, around=around, mounts=mounts, pseudonym="forebay-test"

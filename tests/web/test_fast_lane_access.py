@@ -58,6 +58,38 @@ async def test_only_a_token_opens_the_fast_lane(tmp_path: Path) -> None:
         assert "authorization" not in rig.upstream.asks[0].fields
 
 
+async def test_a_holder_s_range_is_no_part_of_what_is_known_of_a_request(tmp_path: Path) -> None:
+    """A whole that is asked for in the same words as a part before it is not called a part."""
+    async with hot(
+        tmp_path, Entrance({"url": Access(TokenBook([("one", "right")]))}), RIGHT
+    ) as rig:
+        wire = await rig.connect("fast")
+        for line, status in (("Range: bytes=0-9", 206), (None, 200), ("Range: bytes=5-", 206)):
+            wire.ask(f"/{HOST}/f", RIGHT, *([line] if line else []), "X-New: words")
+            answer = await wire.read()
+            assert answer.status == status
+            assert ("content-range" in answer.fields) is (status == 206)
+        wire.close()
+
+
+async def test_a_mount_that_refuses_credentials_answers_holders_of_tokens_at_once(
+    tmp_path: Path,
+) -> None:
+    entrance = Entrance({"shut": Access(TokenBook([("one", "right")]))})
+    async with running(Rig(tmp_path, entrance=entrance)) as rig:
+        rig.add("/f")
+        wire = await rig.connect("fast")
+        for number in range(5):
+            wire.ask("/shut/f", RIGHT)
+            assert (await wire.read()).status == 200
+            await rig.settled()
+            if number == 2:
+                before = rig.service.asked
+        assert rig.service.asked == before
+        assert all("authorization" not in ask.fields for ask in rig.upstream.asks)
+        wire.close()
+
+
 async def test_what_one_client_may_recall_another_may_not(tmp_path: Path) -> None:
     entrance = Entrance({"url": Access(None, LOOPBACK)}, Proxies(LOOPBACK))
     async with hot(tmp_path, entrance) as rig:

@@ -104,7 +104,12 @@ class Application:
         )
         if service.lane is not None:
             self.fast_lane = FastLane(
-                service.lane, metrics, self._door.is_download, service.note_served, entrance
+                service.lane,
+                metrics,
+                self._door.is_download,
+                service.mounts_asked,
+                service.note_served,
+                entrance,
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from forebay.model import Fields
 
@@ -33,17 +33,31 @@ class TokenBook:
 
 def bearer_token(fields: Fields) -> str | None:
     """The token of the one Authorization field, if its scheme is Bearer (RFC 6750 §2.1)."""
-    scheme, token = _credentials(fields, "authorization")
+    values = fields.get_all("authorization")
+    scheme, token = _parted(values[0]) if len(values) == 1 else ("", "")
     return token if scheme == "bearer" else None
 
 
 def client_token(fields: Fields, name: str = "authorization") -> str | None:
     """The token in the one field of this name: a Bearer token, or the password of Basic (RFC
     7617), or its user name where the password is empty, as in ``https://TOKEN@cache/``."""
-    scheme, value = _credentials(fields, name)
+    values = fields.get_all(name)
+    return _token_in(values[0]) if len(values) == 1 else None
+
+
+def shown_tokens(fields: Fields, name: str = "authorization") -> Iterator[str]:
+    """The token in each field of this name that has one, as ``client_token`` reads it."""
+    for value in fields.get_all(name):
+        token = _token_in(value)
+        if token is not None:
+            yield token
+
+
+def _token_in(credentials: str) -> str | None:
+    scheme, value = _parted(credentials)
     if scheme == "bearer":
         return value
-    if scheme != "basic" or value is None:
+    if scheme != "basic":
         return None
     try:
         user, colon, password = base64.b64decode(value, validate=True).partition(b":")
@@ -52,11 +66,9 @@ def client_token(fields: Fields, name: str = "authorization") -> str | None:
     return (password or user).decode("latin-1") if colon else None
 
 
-def _credentials(fields: Fields, name: str) -> tuple[str | None, str | None]:
-    values = fields.get_all(name)
-    if len(values) != 1:
-        return None, None
-    scheme, _, value = values[0].partition(" ")
+def _parted(credentials: str) -> tuple[str, str]:
+    """The scheme, lower-case, and what follows it (RFC 9110 §11.4)."""
+    scheme, _, value = credentials.partition(" ")
     return scheme.lower(), value.strip(" ")
 
 

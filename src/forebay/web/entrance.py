@@ -17,7 +17,7 @@ from forebay.errors import (
     RequestError,
 )
 from forebay.model import Request
-from forebay.web.credentials import TokenBook, client_token
+from forebay.web.credentials import TokenBook, client_token, shown_tokens
 from forebay.web.proxies import Network, Proxies, client_network, is_within
 from forebay.web.shares import ClientLimits, Share, Shares
 
@@ -45,11 +45,13 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The rules of one application. ``access`` has an entry for each mount that is not open."""
+    """The rules of one application. ``access`` has an entry for each mount that is not open;
+    ``ours`` are the tokens that no upstream is to see, whatever they were shown for."""
 
     access: Mapping[str, Access] = field(default_factory=dict)
     proxies: Proxies = field(default_factory=Proxies)
     shares: Shares = field(default_factory=lambda: Shares(ClientLimits()))
+    ours: TokenBook | None = None
 
     @property
     def is_open(self) -> bool:
@@ -61,11 +63,22 @@ class Entrance:
         return self.shares.of(visitor.client)
 
     def admit(self, request: Request, mounts: Sequence[str]) -> Visitor:
-        """The visitor, if one of these mounts lets it in.
+        """The visitor, if one of these mounts lets it in; without a token of ours, which an open
+        mount has not asked for.
 
         Raises ``ClientForbidden`` for the wrong network, ``ClientUnknown`` for no or a wrong
         token.
         """
+        visitor = self._admit(request, mounts)
+        if self.ours is None or "authorization" not in visitor.request.fields:
+            return visitor
+        shown = shown_tokens(visitor.request.fields)
+        if all(self.ours.holder_of(token) is None for token in shown):
+            return visitor
+        fields = visitor.request.fields.without("authorization")
+        return replace(visitor, request=replace(visitor.request, fields=fields))
+
+    def _admit(self, request: Request, mounts: Sequence[str]) -> Visitor:
         refusal: ForebayError | None = None
         for mount in mounts:
             access = self.access.get(mount)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from forebay.errors import ForebayError
@@ -177,6 +177,7 @@ class FastLane:
     """Answers of one application, for requests in HTTP/1.1 after which the connection stays.
 
     ``is_download`` says of a method and a target whether they are for the service;
+    ``mounts_asked`` names the mounts that would answer a request (``Service.mounts_asked``);
     ``note_served`` counts a reply and the bytes of its body.
     """
 
@@ -185,6 +186,7 @@ class FastLane:
         lane: Lane,
         metrics: Metrics,
         is_download: Callable[[str, RawTarget], bool],
+        mounts_asked: Callable[[Request], Sequence[str]],
         note_served: Callable[[Reply, int], None],
         entrance: Entrance,
     ) -> None:
@@ -193,6 +195,7 @@ class FastLane:
         self._lane = lane
         self._metrics = metrics
         self._is_download = is_download
+        self._mounts_asked = mounts_asked
         self._note_served = note_served
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
@@ -218,16 +221,15 @@ class FastLane:
         if not self._is_download(scope["method"], target):
             return None
         request = request_of(scope, target)
-        question = self._lane.take_up(request)
-        if question is None:
-            return None
-        if question.target.mount.name in self._entrance.access:
+        bare = request
+        if self._entrance.access:
             # The ordinary way hides the token from the rules; so does this one.
             try:
-                question.request = self._visitor(request, question).request
+                bare = self._visitor(request, self._mounts_asked(request)).request
             except ForebayError:
                 return None
-        return Known(question, request)
+        question = self._lane.take_up(bare)
+        return None if question is None else Known(question, request)
 
     def answer(
         self, known: Known, range_value: str | None, client_host: str, *, may_send_files: bool
@@ -239,7 +241,7 @@ class FastLane:
         if not self._is_open:
             try:
                 asked = replace(known.asked, client_host=client_host)
-                visitor = self._visitor(asked, known.question)
+                visitor = self._visitor(asked, (known.question.target.mount.name,))
             except ForebayError:
                 return None  # The ordinary way says why not.
             client_host, share = visitor.request.client_host, self._entrance.share_of(visitor)
@@ -265,10 +267,10 @@ class FastLane:
         except ValueError:
             return None  # The ordinary way says what is wrong with it.
 
-    def _visitor(self, request: Request, question: Question) -> Visitor:
+    def _visitor(self, request: Request, mounts: Sequence[str]) -> Visitor:
         """Who asks this, at this moment. Raises ``ForebayError`` for those who may not."""
         request = self._entrance.proxies.seen_through(request)
-        return self._entrance.admit(request, (question.target.mount.name,))
+        return self._entrance.admit(request, mounts)
 
     def count_end(self, left_bytes: int, error: Exception | None) -> None:
         """A file is no longer being sent from; count how it ended."""
