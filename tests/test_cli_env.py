@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from typer.testing import CliRunner
 
 from forebay.cli import app
@@ -147,6 +148,9 @@ async def test_mounts_at_names_and_ports_of_their_own_are_examined_there(
         remote = Remote(f"http://127.0.0.1:{service.port}")
         made = mounts(at_names, {"name": "p", "upstream": origin.url(), "listen": ":1"})
         found = await asyncio.to_thread(lambda: list(examine(remote, made, None)))
+        at_port = mounts({"name": "p", "upstream": origin.url(), "listen": ":1"})
+        secure = await asyncio.to_thread(lambda: list(examine(remote, at_port, None, "https")))
+    assert "mount p: https://127.0.0.1:1/: nothing listens there" in secure[1].text
     assert [finding.good for finding in found] == [True, True, True, False]
     assert found[1].text == "mount m: every path at a.cache answers."
     assert re.search(r"mount p: http://127\.0\.0\.1:1/: nothing listens there", found[3].text)
@@ -200,6 +204,30 @@ def test_a_mount_that_wants_logins_says_where_they_go() -> None:
     assert "npm config set //cache.lan:8000/m/:_authToken TOKEN" in lines
     assert "export YARN_UNSAFE_HTTP_WHITELIST=cache.lan" in lines
     assert not [line for line in lines_for("npm", BASE, mounts(table("npm"))) if "TOKEN" in line]
+
+
+@pytest.mark.parametrize("client", sorted(CLIENTS))
+def test_with_tls_every_line_is_for_https_at_mounts_own_ports_too(
+    tmp_path: Path, client: str
+) -> None:
+    """One of them at the server's address, one at a port; and a server that is named in short."""
+    config = tmp_path / "forebay.toml"
+    preset = CLIENTS[client][0]
+    tables = {
+        "tls": {"certificate": "c.pem", "key": "k.pem"},
+        "mounts": [
+            table(preset, rewrite_links=True),
+            table(preset, name="p", listen=":5000", rewrite_links=True),
+        ],
+    }
+    config.write_text(tomli_w.dumps(tables))
+    for mount in ("m", "p"):
+        words = ["env", client, "--mount", mount, "--config", str(config), "--server", "cache:8443"]
+        done = RUNNER.invoke(app, words)
+        assert done.exit_code == 0, done.output
+        assert f"https://cache:{'5000' if mount == 'p' else '8443'}" in done.output
+        for plain in ("http://cache", "insecure", "trusted-host", "UNSAFE"):
+            assert plain not in done.output
 
 
 def test_a_mount_with_a_port_of_its_own_is_told_by_it() -> None:

@@ -83,7 +83,7 @@ def server_url(settings: Settings, server: str | None) -> str:
     """The base address of the Forebay that a command is for, without a slash at its end."""
     if server is None:
         return main_url(settings)
-    given = server if "://" in server else f"http://{server}"
+    given = server if "://" in server else f"{scheme_of(settings)}://{server}"
     return given.rstrip("/")
 
 

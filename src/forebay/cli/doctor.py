@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from forebay.cli.common import ConfigOption, ServerOption, settings_or_fail
+from forebay.cli.common import ConfigOption, ServerOption, scheme_of, settings_or_fail
 from forebay.cli.env import place_of
 from forebay.cli.reaching import reach_without_token
 from forebay.cli.remote import Remote, RemoteError
@@ -41,8 +41,11 @@ class Way(NamedTuple):
     fields: Mapping[str, str]
 
 
-def examine(remote: Remote, mounts: Sequence[Mount], url: str | None) -> Iterator[Finding]:
-    """The findings, one check after the other; nothing follows where there is no service."""
+def examine(
+    remote: Remote, mounts: Sequence[Mount], url: str | None, port_scheme: str = "http"
+) -> Iterator[Finding]:
+    """The findings, one check after the other; nothing follows where there is no service.
+    ``port_scheme`` is what is spoken at mounts' own ports."""
     try:
         with remote.open(f"{remote.base_url}/readyz", timeout_seconds=_TIMEOUT_SECONDS) as answer:
             yield _readiness(remote.base_url, answer.read(4096))
@@ -52,7 +55,9 @@ def examine(remote: Remote, mounts: Sequence[Mount], url: str | None) -> Iterato
             return
     for mount in mounts:
         if mount.upstreams:
-            yield from (_mount_answers(remote, mount, way) for way in _ways(remote, mount))
+            yield from (
+                _mount_answers(remote, mount, way) for way in _ways(remote, mount, port_scheme)
+            )
     if url is not None:
         yield from _file_is_cached(remote, f"{remote.base_url}/{url}")
 
@@ -69,7 +74,7 @@ def _readiness(base_url: str, body: bytes) -> Finding:
     return Finding(True, f"{base_url} answers.")
 
 
-def _ways(remote: Remote, mount: Mount) -> Iterator[Way]:
+def _ways(remote: Remote, mount: Mount, port_scheme: str) -> Iterator[Way]:
     """A mount's names, each asked for by Host alone, since they need not resolve here; its port;
     where it has neither, its path."""
     for host in mount.hosts:
@@ -77,7 +82,7 @@ def _ways(remote: Remote, mount: Mount) -> Iterator[Way]:
         yield Way(f"{remote.base_url}/robots.txt", f"every path at {host}", {"Host": host})
     if mount.port is not None or not mount.hosts:
         # With a port a mount is found there, whatever its names.
-        address = place_of(mount, remote.base_url).url + "/"
+        address = place_of(mount, remote.base_url, port_scheme).url + "/"
         yield Way(address, address, {})
 
 
@@ -142,7 +147,8 @@ def doctor(
     settings = settings_or_fail(config)
     remote = reach_without_token(settings, server)
     wrong = 0
-    for finding in examine(remote, settings.mount_table(preset_settings()), url):
+    mounts = settings.mount_table(preset_settings())
+    for finding in examine(remote, mounts, url, scheme_of(settings)):
         typer.echo(f"{'ok   ' if finding.good else 'FAIL '}{finding.text}")
         wrong += not finding.good
     if wrong:

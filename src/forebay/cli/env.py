@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from forebay.cli.common import ConfigOption, ServerOption, fail, server_url, settings_or_fail
+from forebay.cli.common import (
+    ConfigOption,
+    ServerOption,
+    fail,
+    scheme_of,
+    server_url,
+    settings_or_fail,
+)
 from forebay.model import Mount, Share
 from forebay.presets import preset_settings
 
@@ -22,6 +29,11 @@ class Place(NamedTuple):
 
     mount: Mount
     url: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether clients speak to it without TLS."""
+        return self.url.startswith("http://")
 
     @property
     def authority(self) -> str:
@@ -40,7 +52,7 @@ Lines = Sequence[str]
 def pip(place: Place) -> Lines:
     """Pip's own configuration; a plain http host that is not this machine must be trusted."""
     lines = [f"pip config set global.index-url {simple(place)}"]
-    if place.host not in {"127.0.0.1", "::1", "localhost"}:
+    if place.is_plain and place.host not in {"127.0.0.1", "::1", "localhost"}:
         lines.append(f"pip config set global.trusted-host {place.host}")
     return lines
 
@@ -63,8 +75,9 @@ def npm(place: Place) -> Lines:
         lines += [
             f"pnpm config set registry {place.url}/",
             f"export YARN_NPM_REGISTRY_SERVER={place.url}",
-            f"export YARN_UNSAFE_HTTP_WHITELIST={place.host}",
         ]
+        if place.is_plain:
+            lines.append(f"export YARN_UNSAFE_HTTP_WHITELIST={place.host}")
     else:
         lines.append("# pnpm and yarn need rewrite_links = true on a mount of their own.")
     return lines
@@ -109,16 +122,17 @@ def docker(place: Place) -> Lines:
         f'location = "{upstream}"',
         "[[registry.mirror]]",
         f'location = "{below}"',
-        "insecure = true",
+        *(["insecure = true"] if place.is_plain else []),
         "# containerd, in hosts.toml of that registry:",
         f'[host."{containerd}"]',
         'capabilities = ["pull", "resolve"]',
         "override_path = true",
     ]
     if name:
-        lines += [f"# Docker: docker pull {below}/REPOSITORY, with {place.authority} in"]
+        known = f', with {place.authority} in "insecure-registries"' if place.is_plain else ""
         lines += [
-            '# "insecure-registries"; to mirror its own hub it needs a mount with prefix "/v2/".'
+            f"# Docker: docker pull {below}/REPOSITORY{known};",
+            '# to mirror its own hub it needs a mount with prefix "/v2/".',
         ]
     else:
         lines += [
@@ -129,7 +143,7 @@ def docker(place: Place) -> Lines:
 
 
 def _root(place: Place) -> str:
-    return f"http://{place.authority}"
+    return f"{urlsplit(place.url).scheme}://{place.authority}"
 
 
 def git_lfs(place: Place) -> Lines:
@@ -222,10 +236,14 @@ def curl_lines(base_url: str) -> Lines:
 
 
 def lines_for(
-    client: str, base_url: str, mounts: Sequence[Mount], chosen: str | None = None
+    client: str,
+    base_url: str,
+    mounts: Sequence[Mount],
+    chosen: str | None = None,
+    port_scheme: str = "http",
 ) -> list[str]:
-    """What to set for a client; ``chosen`` is a mount's name. Raises ``LookupError`` with a
-    sentence where no mount suits it."""
+    """What to set for a client; ``chosen`` is a mount's name, ``port_scheme`` what is spoken at
+    mounts' own ports. Raises ``LookupError`` with a sentence where no mount suits it."""
     if client == "curl":
         return list(curl_lines(base_url))
     if client not in CLIENTS:
@@ -239,7 +257,7 @@ def lines_for(
     others = shown[1:] if client in SETS_ONE else []
     lines: list[str] = []
     for mount in shown[:1] if others else shown:
-        place = place_of(mount, base_url)
+        place = place_of(mount, base_url, port_scheme)
         lines += [f"# {mount.name}: {mount.upstreams[0]}", *write(place), *login(client, place)]
     lines += [
         f"# or {mount.name}: {mount.upstreams[0]}, by forebay env {client} --mount {mount.name}"
@@ -256,12 +274,14 @@ def lines_for(
     return lines
 
 
-def place_of(mount: Mount, base_url: str) -> Place:
-    """Where clients reach the mount: at a host of its own, if it has one."""
+def place_of(mount: Mount, base_url: str, port_scheme: str = "http") -> Place:
+    """Where clients reach the mount: at a port or host of its own, if it has one. What stands in
+    front of the service, and may speak TLS for it, does not stand in front of such a port."""
     parts = urlsplit(base_url)
     if mount.port is not None:
         host = parts.hostname or ""
-        return Place(mount, f"http://{f'[{host}]' if ':' in host else host}:{mount.port}")
+        name = f"[{host}]" if ":" in host else host
+        return Place(mount, f"{port_scheme}://{name}:{mount.port}")
     if mount.hosts:
         port = f":{parts.port}" if parts.port else ""
         return Place(mount, f"{parts.scheme}://{mount.hosts[0]}{port}")
@@ -281,7 +301,8 @@ def env(
     settings = settings_or_fail(config)
     mounts = settings.mount_table(preset_settings())
     try:
-        lines = lines_for(client, server_url(settings, server), mounts, mount)
+        base_url = server_url(settings, server)
+        lines = lines_for(client, base_url, mounts, mount, scheme_of(settings))
     except LookupError as missing:
         fail(str(missing.args[0]))
     typer.echo("\n".join(lines))
