@@ -85,6 +85,30 @@ async def test_networks_are_asked_of_the_client_behind_a_trusted_proxy(
                 assert (await service.get("/m/f", said)).status == status
 
 
+@pytest.mark.parametrize("trusted", [True, False], ids=["behind-a-proxy", "alone"])
+async def test_who_guesses_admin_tokens_is_stopped_whatever_it_says_of_itself_and_nobody_else(
+    tmp_path: Path, origin: Origin, no_leaks: None, trusted: bool
+) -> None:
+    """The proxy adds at the end whom it heard from; what stands before it is the client's own."""
+    tables = {"server": {"trusted_proxies": ["127.0.0.1"] if trusted else []}}
+    async with running(tmp_path / "c", origin, tables=tables) as service:
+
+        async def status(token: str, *chain: str) -> int:
+            said = f"X-Forwarded-For: {', '.join(chain)}"
+            return (await service.get("/-/stats", f"Authorization: Bearer {token}", said)).status
+
+        operator, attacker = "198.51.100.7", "203.0.113.9"
+        # Says each time to be somebody else, the operator and the proxy among them.
+        spoofs = [operator, "127.0.0.1", "unknown", *(f"192.0.2.{n}" for n in range(7))]
+        assert [await status("a-guess", spoof, attacker) for spoof in spoofs] == [401] * 10
+        for spoof in ("192.0.2.99", operator, "127.0.0.1"):
+            assert await status("a-guess", spoof, attacker) == 429
+            assert await status(TOKEN, spoof, attacker) == 429, "a right guess is one too many"
+        # Without a proxy that is believed they all are one address, theirs.
+        assert await status(TOKEN, operator) == (200 if trusted else 429)
+        assert await status(TOKEN, attacker, operator) == (200 if trusted else 429)
+
+
 async def test_a_registry_asks_for_the_token_where_clients_look_for_it(
     tmp_path: Path, origin: Origin, no_leaks: None
 ) -> None:

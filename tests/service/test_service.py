@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from forebay.errors import InvalidTarget, StoreError
 from forebay.model import Mount, Policy, Request
-from forebay.ports import Removed, Selection
+from forebay.ports import Removed, Selection, StoredObject
+from forebay.service.service import VIEWS_AT_ONCE
 from tests.service.scene import BODY, FRESH, HOST, STALE, URL_MOUNT, Scene, read, read_some
 
 DEB = Mount(name="deb", prefix="/deb/", upstreams=(HOST + "/debian/", "http://mirror.example/d/"))
@@ -97,6 +102,33 @@ async def test_an_answer_is_not_lost_because_the_index_refuses(scene: Scene) -> 
     scene.add(body=b"done")
     scene.store.__class__ = Sick
     assert (await scene.get(method="POST")).body == b"done"
+
+
+async def test_a_long_listing_lets_everybody_else_go_on(scene: Scene) -> None:
+    scene.add("/f")
+    await scene.get("/f")
+    await scene.settled()
+    turns = turns_at_last = 0
+
+    class Long(type(scene.store)):  # type: ignore[misc]
+        async def latest(self, **selected: Any) -> Sequence[StoredObject]:
+            nonlocal turns_at_last
+            [one] = await super().latest(**selected)
+            turns_at_last = turns
+            return [one] * 10_000
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    scene.store.__class__ = Long
+    counting = asyncio.create_task(count())
+    page = await scene.service.objects(limit=10_000)
+    counting.cancel()
+    assert len(page.objects) == 10_000
+    assert turns - turns_at_last >= 10_000 / VIEWS_AT_ONCE
 
 
 async def test_objects_are_listed_with_what_people_ask_about(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -53,6 +54,10 @@ from forebay.views import (
     Statistics,
     TransferView,
 )
+
+VIEWS_AT_ONCE = 100
+"""Rows of a listing that are made without a look at what else there is to do. A row takes 30 µs:
+ten thousand at once kept every download waiting for a third of a second."""
 
 log = logging.getLogger("forebay.service")
 
@@ -270,8 +275,11 @@ class Service:
             found = await self._store.latest(prefix=prefix, after=after, limit=limit)
         except ValueError:
             raise InvalidTarget("after is to be the next of an earlier answer.") from None
-        views = tuple(self._object_view(one, now) for one in found)
-        return ObjectPage(views, found[-1].place if len(found) >= limit else None)
+        views: list[ObjectView] = []
+        for start in range(0, len(found), VIEWS_AT_ONCE):
+            views += [self._object_view(one, now) for one in found[start : start + VIEWS_AT_ONCE]]
+            await asyncio.sleep(0)  # for everybody else
+        return ObjectPage(tuple(views), found[-1].place if len(found) >= limit else None)
 
     def _object_view(self, stored: StoredObject, now: float) -> ObjectView:
         entry = self._as_it_is_now(stored.entry)

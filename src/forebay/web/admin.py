@@ -6,6 +6,8 @@ application, so that a route added here cannot be left open by mistake.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -13,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -21,7 +23,7 @@ from forebay import __version__
 from forebay.errors import ForebayError
 from forebay.ports import Scrubbed, Selection
 from forebay.service import Service
-from forebay.views import ObjectPage, PinResult, PurgeResult, Statistics, TransferView
+from forebay.views import ObjectPage, ObjectView, PinResult, PurgeResult, Statistics, TransferView
 from forebay.web import audit
 from forebay.web.log import masked_name, printable
 from forebay.web.metrics import CONTENT_TYPE, Metrics
@@ -29,6 +31,8 @@ from forebay.web.naming import asked_here
 from forebay.web.problems import Problem, problem_of
 from forebay.web.readiness import Readiness
 
+_ROWS_AT_ONCE = 500
+_ROWS = TypeAdapter(tuple[ObjectView, ...])
 _CHOICES = ("url", "prefix", "mount", "tag", "all")
 
 
@@ -168,15 +172,16 @@ _token_documented = [Depends(HTTPBearer(auto_error=False, description="The admin
 
 
 def _add_reading(app: FastAPI, service: Service) -> None:
-    @app.get("/-/objects", dependencies=_token_documented)
+    @app.get("/-/objects", response_model=ObjectPage, dependencies=_token_documented)
     async def objects(
         prefix: str = "",
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
         after: str | None = None,
-    ) -> ObjectPage:
+    ) -> Response:
         """Stored objects whose name begins with ``prefix``, most recently used first; ``next``
         of one answer is ``after`` of the next question."""
-        return await service.objects(prefix=prefix, limit=limit, after=after)
+        page = await service.objects(prefix=prefix, limit=limit, after=after)
+        return Response(await _written(page), media_type="application/json")
 
     @app.get("/-/stats", dependencies=_token_documented)
     async def stats() -> Statistics:
@@ -187,6 +192,17 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     async def transfers() -> Transfers:
         """What is arriving now."""
         return Transfers(transfers=await service.all_transfers())
+
+
+async def _written(page: ObjectPage) -> bytes:
+    """The page as JSON, a piece at a time: ten thousand rows at once are 15 ms or more in which
+    no download goes on."""
+    pieces = []
+    for start in range(0, len(page.objects), _ROWS_AT_ONCE):
+        rows = page.objects[start : start + _ROWS_AT_ONCE]
+        pieces.append(_ROWS.dump_json(rows)[1:-1])
+        await asyncio.sleep(0)
+    return b'{"objects":[%b],"next":%b}' % (b",".join(pieces), json.dumps(page.next).encode())
 
 
 def _add_purge(app: FastAPI, service: Service) -> None:
