@@ -17,8 +17,8 @@ from tests.leaks import open_descriptors
 from tests.live.running import Running, running
 
 CROWD, PASSING = 120, 10
-"""So many rest, so many read nothing of what is stored or arriving, and so few of what goes straight
-through, each over a connection to the origin."""
+"""So many rest, so many read nothing of what is stored or arriving, and so few of what goes
+straight through, each over a connection to the origin."""
 SMALL, LARGE = random.Random(41).randbytes(2_000), random.Random(42).randbytes(12_000_000)
 ARRIVED_BYTES = 8_000_000
 """What has come of the file that is still on its way: more than the kernel takes for a client

@@ -176,6 +176,27 @@ async def test_verify_gives_shared_bytes_to_whom_upstream_would_give_them(
         assert sum(r.body_bytes_sent for r in origin.requests if r.status == 200) == len(BODY)
 
 
+@pytest.mark.parametrize("share", ["verify", "private"])
+async def test_an_id_in_a_link_to_elsewhere_is_no_way_around_the_check(
+    tmp_path: Path, origin: Origin, elsewhere: Origin, share: str
+) -> None:
+    """What is known by its digest has one key under all its names; who may have it is asked all
+    the same, also of one that knows the digest and names a host that asks for nothing."""
+    guard(origin, "/o/1", ALICE)
+    elsewhere.add("/o/1", status=404, ranges=False)
+    segment = f"~f/sha256-{hashlib.sha256(BODY).hexdigest()}/http"
+    async with mounted(tmp_path, origin, share=share, preset="git-lfs") as service:
+        at_home, guest = (
+            f"/m/{segment}/127.0.0.1:{port}/o/1" for port in (origin.port, elsewhere.port)
+        )
+        assert (await hot(service, at_home, auth(ALICE))).body == BODY
+        for lines in ((), (auth(MALLORY),)):
+            assert (await service.get(at_home, *lines)).status == 401
+            for path in (guest, guest + "?x"):
+                refused = await service.get(path, *lines)
+                assert (refused.status, BODY in refused.body) == (404, False)
+
+
 async def test_verify_asks_once_for_many_who_ask_at_the_same_time(
     tmp_path: Path, origin: Origin
 ) -> None:

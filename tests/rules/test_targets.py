@@ -194,6 +194,37 @@ def test_no_path_below_a_mount_leaves_the_base_of_its_upstream(rest: str) -> Non
     assert found.urls[0].startswith(base)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "..%2Fsecret", "a/..%2f..%2fsecret", "..%5Csecret", "..%5c..%5csecret", "%2e%2e%2fsecret",
+        "a%2F..%2Fb", "a%2F%2E%2E", "..;/secret", "..;x=1/secret", "%2e.;/secret", "..%3B/secret",
+        "a%2f..;b%2fc", "a%5c..",
+    ],
+)  # fmt: skip
+def test_no_path_that_some_servers_read_as_leaving_the_base_is_asked_for(rest: str) -> None:
+    """They decode slashes and backslashes before they resolve dots, or cut parameters off."""
+    with pytest.raises(InvalidTarget, match=r"leads out"):
+        target("/pypi/deep/q/" + rest, None, (DEEP, ROOT))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "@scope%2fname",
+        "a..b",
+        "a%2F..b",
+        "..a;b",
+        "...",
+        "v1.2..v1.3%5Cx",
+        "%252e%252e%252fa",
+        "a;..",
+    ],
+)
+def test_other_encoded_octets_go_to_the_upstream_as_they_came(rest: str) -> None:
+    assert target("/pypi/deep/q/" + rest, None, (DEEP, ROOT)).urls[0].endswith("/q/" + rest)
+
+
 # key and policy
 
 

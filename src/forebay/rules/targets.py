@@ -156,6 +156,7 @@ def _at_url(mounts: Sequence[Mount], url: Url) -> tuple[Mount, tuple[Url, ...], 
 
 def _at_mount(mount: Mount, rest: str, query: str | None) -> tuple[Mount, tuple[Url, ...], str]:
     _check_octets(rest, query)
+    _check_stays(rest)
     mirrors = tuple(urls.from_text(base).below(rest, query) for base in mount.upstreams)
     path, sent = urls.clean_path(rest), mirrors[0].query
     return mount, mirrors, path if sent is None else f"{path}?{sent}"
@@ -164,6 +165,24 @@ def _at_mount(mount: Mount, rest: str, query: str | None) -> tuple[Mount, tuple[
 def _check_octets(path: str, query: str | None) -> None:
     """Let the strict reader refuse what may not stand in a path or query."""
     urls.parse(f"http://mount/{path}?{query or ''}")
+
+
+def _check_stays(rest: str) -> None:
+    """Refuse a path below a mount that some servers read as leading out of the upstream's base:
+    those that decode slashes and backslashes before they resolve dots, and those that take
+    ``..;`` for ``..``. Everything else that is encoded is upstream's affair."""
+    if ".." not in rest and "%2e" not in rest.lower():
+        return
+    for segment in rest.split("/"):
+        pieces = re.split(rb"[/\\]", unquote_to_bytes(segment))
+        # A segment that is nothing but dots is resolved here (``urls.clean_path``).
+        if (len(pieces) > 1 or pieces[0] != b"..") and any(
+            piece.partition(b";")[0] == b".." for piece in pieces
+        ):
+            raise InvalidTarget(
+                "The path has an encoded '..' in it that leads out of its mount for some servers; "
+                "write it plainly."
+            )
 
 
 def _url_mount(mounts: Sequence[Mount]) -> Mount | None:

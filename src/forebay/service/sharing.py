@@ -68,7 +68,10 @@ class Sharing:
         if share not in {Share.PRIVATE, Share.VERIFY} or request.method not in {"GET", "HEAD"}:
             return target
         if not self._is_at_home(target):
-            return target
+            # No credential goes there, and nothing that one brought comes from there: content that
+            # is known by its digest has one key, wherever it is asked for.
+            is_verified = share is Share.VERIFY
+            return replace(target, variant=f"{target.variant}:guest") if is_verified else target
         given = request.fields.combined(_CREDENTIAL)
         if share is Share.VERIFY:
             return replace(target, admission=self._digest(given or ""))
