@@ -328,6 +328,27 @@ async def test_a_mount_has_credentials_of_its_own(
         assert seen(origin) == [("GET", expected), ("POST", None)]
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["any-host", "named-host"])
+async def test_own_credentials_open_nothing_beside_the_base_unless_its_host_is_named(
+    tmp_path: Path, origin: Origin, named: bool
+) -> None:
+    """A link path may name any path of the upstream's host; the mount's login is for its base."""
+    token = await _secret_file(tmp_path, "ours")
+    guard(origin, "/team/f", "Bearer ours")
+    guard(origin, "/other/f", "Bearer ours", body=b"not the team's")
+    link_hosts = {"link_hosts": ["127.0.0.1"]} if named else {}
+    mount = {"name": "m", "upstream": origin.url("/team/"), "preset": "pypi", **link_hosts}
+    tables = [{**mount, "token_file": token}]
+    async with running(tmp_path / "cache", origin, mounts=tables) as service:
+        assert (await service.get("/m/f")).body == BODY
+        host = f"127.0.0.1:{origin.port}"
+        for path in (f"/m/~f/http/{host}/other/f", f"/m/~f/http/{host}/team/../other/f"):
+            for lines in ((), (auth(MALLORY),)):
+                assert (await service.get(path, *lines)).status == (200 if named else 401)
+        assert (await service.get(f"/m/~f/http/{host}/team/f")).body == BODY
+    assert MALLORY not in {credential for _, credential in seen(origin)}
+
+
 async def test_credentials_stay_with_the_hosts_they_are_for(
     tmp_path: Path, origin: Origin, elsewhere: Origin
 ) -> None:

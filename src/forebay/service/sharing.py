@@ -92,7 +92,10 @@ class Sharing:
         value = request.fields.combined(_CREDENTIAL)
         own = self._own.get(target.mount.name)
         if own is not None and (value is None or target.mount.share is Share.PUBLIC):
-            value = await own.value()
+            # A guest has upstreams where the operator has named its host, and none otherwise: any
+            # path of the host may be named by a link, and the login is for what is below the base.
+            value = await own.value() if target.mount.upstreams else None
+            request = replace(request, fields=request.fields.without(_CREDENTIAL))
         if value is None:
             return request, target
         return request, replace(target, forwarded=target.forwarded.with_field(_CREDENTIAL, value))
