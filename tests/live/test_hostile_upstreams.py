@@ -232,3 +232,39 @@ async def test_a_lone_upstream_that_drips_is_given_up_in_the_end(
             assert (answer.status, answer.whole) == (200, False)
             assert set(answer.body) <= {ord("x")}
             assert not any(one["complete"] for one in await stored(service))
+
+
+POLICY = ("content-security-policy", "default-src *")
+
+
+@pytest.mark.parametrize("cache_control", ["max-age=600", "no-store"], ids=["hit", "passed"])
+async def test_a_304_does_not_loosen_what_the_200_was_sandboxed_with(
+    forebay: Running, origin: Origin, cache_control: str
+) -> None:
+    """A browser puts a 304's fields in the place of those it has stored (RFC 9111 §3.2), so that
+    upstream's own policy would take the place of upstream's and ours."""
+    fields = [("cache-control", cache_control), ("content-type", "text/html"), POLICY]
+    origin.add("/f", body=b"<script>1</script>", etag='"1"', headers=fields)
+    for _ in range(3):
+        first = await forebay.fetch("/f")
+        assert first.fields["content-security-policy"] == "default-src *, sandbox"
+        again = await forebay.fetch("/f", 'If-None-Match: "1"')
+        assert again.status == 304
+        assert again.fields["x-content-type-options"] == "nosniff"
+        assert not {"content-security-policy", "content-type"} & again.fields.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["use-as-dictionary", "set-login", "attribution-reporting-register-source",
+     "attribution-reporting-register-trigger", "secure-session-registration",
+     "sec-session-registration", "service-worker-allowed"],
+)  # fmt: skip
+@pytest.mark.parametrize("cache_control", ["max-age=600", "no-store"], ids=["hit", "passed"])
+async def test_what_browsers_apply_to_a_whole_origin_reaches_none_of_ours(
+    forebay: Running, origin: Origin, name: str, cache_control: str
+) -> None:
+    fields = [("cache-control", cache_control), (name, 'match="/*"')]
+    origin.add("/f", body=b"x", headers=fields)
+    for _ in range(2):
+        assert name not in (await forebay.fetch("/f")).fields

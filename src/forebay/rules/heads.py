@@ -44,6 +44,8 @@ ORIGIN_WIDE_FIELDS: Final = frozenset(
         "accept-ch",
         "alt-svc",
         "alternate-protocol",
+        "attribution-reporting-register-source",
+        "attribution-reporting-register-trigger",
         "clear-site-data",
         "critical-ch",
         "expect-ct",
@@ -53,8 +55,12 @@ ORIGIN_WIDE_FIELDS: Final = frozenset(
         "public-key-pins-report-only",
         "report-to",
         "reporting-endpoints",
+        "sec-session-registration",
+        "secure-session-registration",
         "service-worker-allowed",
+        "set-login",
         "strict-transport-security",
+        "use-as-dictionary",
     }
 )
 """What a browser applies to a whole origin, and so, behind a shared one, to every upstream."""

@@ -83,8 +83,9 @@ class MountTable(PolicyKeys):
     """Hosts other than the upstreams' to which links in an index are led through this mount:
     `example.org`, `*.example.org`, or `*` for all. Where it is not set, all, as long as
     `url_in_path` lets clients name any address anyway, and none without it. A host that is named
-    here in full may be anywhere, like an upstream; what a pattern lets in passes `[upstream]`'s
-    lists like any address that a client names."""
+    here in full may be anywhere, like an upstream; where it is the upstreams' own, it is shown
+    the mount's credentials for every path. What a pattern lets in passes `[upstream]`'s lists
+    like any address that a client names."""
 
     rewrite_links: bool | None = None
     """Whether links in an index are led through the mount. Where it is not set the preset

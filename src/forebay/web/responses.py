@@ -58,10 +58,14 @@ def guarded_fields(reply: Reply) -> Fields:
 
     Every upstream shares one web origin here, the admin side's. The policy is a line of its own
     beside an upstream's: policies add up, the strictest counts. Without a body after the head
-    Content-Length is left out where RFC 9110 §8.6 lets us, since servers stumble over it.
+    Content-Length is left out where RFC 9110 §8.6 lets us, since servers stumble over it. A 304
+    says nothing of type and policy: in a client's cache its fields take the place of those that
+    came with the body (RFC 9111 §3.2), ours among them.
     """
     fields = reply.fields.with_field("x-content-type-options", "nosniff")
-    if reply.status in (204, 304) or reply.status < 200:
+    if reply.status == 304:
+        return fields.without("content-length", "content-type", "content-security-policy")
+    if reply.status == 204 or reply.status < 200:
         return fields.without("content-length")
     if is_active(fields.get_all("content-type")):
         fields = fields.with_line("content-security-policy", "sandbox")
