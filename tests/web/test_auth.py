@@ -75,6 +75,11 @@ def test_an_empty_token_is_not_a_token() -> None:
         ([("origin", "http://b.test")], True),
         ([("origin", "null")], True),
         ([("origin", "")], True),
+        # What cannot be read is foreign, and no fault of ours.
+        ([("origin", "http://[")], True),
+        ([("origin", "http://[x]y")], True),
+        ([("origin", "http://a.test/")], True),
+        ([("origin", "//a.test")], True),
     ],
 )
 def test_pages_from_elsewhere_are_told_apart(fields: list[tuple[str, str]], foreign: bool) -> None:

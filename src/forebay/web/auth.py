@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from forebay.errors import NotAuthorized
 from forebay.model import Fields
@@ -124,6 +123,9 @@ def is_cross_site(fields: Fields) -> bool:
     if site is not None and site not in ("same-origin", "none"):
         return True
     origin = fields.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != (
-        (fields.get("host") or "").lower()
-    )
+    if origin is None:
+        return False
+    # As browsers write it, or foreign: a library that reads addresses may fail at anybody's words.
+    scheme, mark, authority = origin.lower().partition("://")
+    own = (fields.get("host") or "").lower()
+    return not (mark and scheme in {"http", "https"} and authority == own)
