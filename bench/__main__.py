@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import congestion, document, eviction, peers, report, scale, servers
+from bench import congestion, document, eviction, peers, profiling, report, scale, servers
 from bench.cold import COLD, FAR_BYTES, ROUND_TRIP_SECONDS
 from bench.hardships import HARDSHIPS
 from bench.servers import MIB
@@ -30,6 +32,8 @@ _PACED_BYTES, _QUICK_PACED_BYTES = 64 * MIB, 16 * MIB
 
 def main() -> int:
     """Start everything, measure, print, write; the exit status is 0 unless that failed."""
+    # Whoever is told to end ends its servers, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.argv[1:] == ["eviction"]:
         return eviction.main()
     if sys.argv[1:2] == ["scale"]:
@@ -42,18 +46,26 @@ def main() -> int:
     if nginx is None:
         print("The benchmark needs nginx: apt install nginx-light", file=sys.stderr)
         return 1
+    if options.profile and profiling.program() is None:
+        print("--profile needs py-spy: .venv/bin/pip install py-spy", file=sys.stderr)
+        return 1
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     names = options.workloads or list(WORKLOADS)
     with (
         tempfile.TemporaryDirectory(prefix="forebay-bench-", dir=options.directory) as directory,
         _stage(nginx, Path(directory), options) as stage,
     ):
-        told = report.circumstances([*stage.caches, *stage.origins.values()], options.congestion)
+        servers_told = [*stage.caches, stage.sliced, *stage.origins.values()]
+        told = report.circumstances(servers_told, options.congestion)
         rows = []
         for name in names:
             for case in WORKLOADS[name](stage):
-                print(f"{case.name} …", file=sys.stderr)
+                begin = time.perf_counter()
+                print(f"{case.name} …", end="", file=sys.stderr, flush=True)
                 rows += report.summary(case, _measure(case, rounds))
+                print(f" {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+                if options.profile:
+                    profiling.record(stage, case, options.profile)
     report.show(rows, told, rounds)
     if options.output:
         report.write(options.output, rows, told, rounds)
@@ -75,6 +87,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--congestion", help="e.g. cubic; needs root. Without: the machine's own")
     parser.add_argument("--document", type=Path, help="where to write table and plot (a .md file)")
     parser.add_argument("--directory", type=Path, help="where to keep caches while it runs")
+    parser.add_argument(
+        "--profile", type=Path, help="a directory for flame graphs of Forebay (py-spy)"
+    )
     return parser.parse_args()
 
 
@@ -106,6 +121,7 @@ def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator
                 caches.append(start(starter(program, directory / name, origins)))
         yield Stage(
             caches=tuple(caches),
+            sliced=servers.sliced(caches[0]),
             origins=origins,
             logs={name: directory / name / "access.log" for name in origins},
             directory=directory,

@@ -1,7 +1,9 @@
 """Workloads of objects that nobody has asked for before: what a cache's way out is worth.
 
 Each measurement asks with a query that is new, so that caches know nothing and origins, which
-do not look at it, have it in memory.
+do not look at it, have it in memory. When it is over and the cache is quiet, the cache lets go of
+what came: memory that the machine has given once is used again, and is as cheap for the last
+target as for the first.
 """
 
 from __future__ import annotations
@@ -23,13 +25,24 @@ from urllib.parse import urlsplit
 from bench import servers
 from bench.load import Load, Result
 from bench.servers import MIB, Server
-from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure, measure_both
+from bench.workloads import (
+    Case,
+    Sample,
+    Stage,
+    fresh_key,
+    gib_per_second,
+    measure,
+    measure_both,
+    requests_per_second,
+)
 
 FAR_BYTES = 1024 * MIB
 ROUND_TRIP_SECONDS = 0.05
 """How late the far origin's heads come."""
 _CLIENTS = 64
-_CRAWL_BYTES_PER_SECOND = MIB
+_SMALL_KEYS = 5000
+"""So many a round at most: the fastest need half a second for them."""
+_CRAWL_BYTES_PER_SECOND = 8 * MIB
 _CRAWL_PIECE_BYTES = 16 * 1024
 _SETTLE_SECONDS = 30.0
 
@@ -41,17 +54,18 @@ def cold_range(stage: Stage) -> Iterator[Case]:
         query = str(fresh_key())
         url = stage.url(cache, "far", f"object?{query}")
         load = Load(url, range_bytes=MIB, range_start=900 * MIB)
-        sample, result = measure_both(cache, load, _first_byte_ms)
-        return replace(
-            sample,
-            notes={
-                "round trips to the first byte": result.first_byte_seconds[0] / ROUND_TRIP_SECONDS,
-                "done, ms": 1000 * _last_done(result),
-                "upstream MiB": _upstream_bytes(stage.logs["far"], query) / MIB,
-            },
-        )
+        with _forgotten(cache, load):
+            sample, result = measure_both(cache, load, _first_byte_ms)
+            upstream_bytes = _upstream_bytes(stage.logs["far"], query)
+        notes = {
+            "round trips to the first byte": result.first_byte_seconds[0] / ROUND_TRIP_SECONDS,
+            "done, ms": 1000 * _last_done(result),
+            "upstream MiB": upstream_bytes / MIB,
+        }
+        return replace(sample, notes=notes)
 
-    targets = {cache.name: partial(fetch, cache) for cache in stage.caches_of("far")}
+    caches = (*stage.caches_of("far"), stage.sliced)
+    targets = {cache.name: partial(fetch, cache) for cache in caches}
     yield Case(
         "cold-range, first byte of 1 MiB at 900", "ms", targets, "nginx",
         more_is_better=False,
@@ -61,16 +75,38 @@ def cold_range(stage: Stage) -> Iterator[Case]:
 def cold_stream(stage: Stage) -> Iterator[Case]:
     """A large object for one client, at whatever speed it comes; also with one connection only."""
 
-    def fetch(server: Server, url: str) -> Callable[[], Sample]:
-        return lambda: measure(server, Load(f"{url}?{fresh_key()}"), gib_per_second)
+    def fetch(server: Server, url: str) -> Sample:
+        load = Load(f"{url}?{fresh_key()}")
+        with _forgotten(server, load):
+            return measure(server, load, gib_per_second)
 
     origin = stage.origins["origin"]
-    targets = {c.name: fetch(c, stage.url(c, "origin", "large")) for c in stage.caches}
-    targets["direct"] = fetch(origin, f"{origin.url}/large")
+    targets = {
+        cache.name: partial(fetch, cache, stage.url(cache, "origin", "large"))
+        for cache in (*stage.caches, stage.sliced)
+    }
+    targets["direct"] = partial(fetch, origin, f"{origin.url}/large")
     one = {"FOREBAY_DEFAULTS__MAX_SEGMENTS": "1"}
     with servers.forebay(stage.directory / "one-connection", stage.origins, one) as single:
-        targets["forebay x1"] = fetch(single, stage.url(single, "origin", "large"))
+        targets["forebay x1"] = partial(fetch, single, stage.url(single, "origin", "large"))
         yield Case("cold-stream, 256 MiB", "GiB/s", targets, "nginx")
+
+
+def cold_small(stage: Stage) -> Iterator[Case]:
+    """Small objects that nobody has asked for before, each once, over 1, 8 and 64 connections."""
+    for clients in (1, 8, 64):
+
+        def fetch(cache: Server, clients: int = clients) -> Sample:
+            load = Load(
+                stage.url(cache, "origin", "small"), clients, stage.seconds,
+                keys=_SMALL_KEYS, sweep=True, label=f"fresh{fresh_key()}",
+            )  # fmt: skip
+            with _forgotten(cache, load):
+                return measure(cache, load, requests_per_second)
+
+        targets = {cache.name: partial(fetch, cache) for cache in stage.caches}
+        name = f"cold-small, connections: {clients}"
+        yield Case(name, "requests/s", targets, "nginx", cpu_per="request")
 
 
 def herd(stage: Stage) -> Iterator[Case]:
@@ -86,10 +122,11 @@ def herd(stage: Stage) -> Iterator[Case]:
         ) -> Sample:
             query = str(fresh_key())
             load = Load(f"{base}/{path}?{query}", clients=clients)
-            sample, result = measure_both(server, load, _last_done)
-            body_bytes = sample.body_bytes / clients
+            with _forgotten(server, load):
+                sample, result = measure_both(server, load, _last_done)
+                upstream_bytes = _upstream_bytes(stage.logs[origin], query)
             notes = {
-                "upstream bodies": _upstream_bytes(stage.logs[origin], query) / body_bytes,
+                "upstream bodies": upstream_bytes / (sample.body_bytes / clients),
                 "median first byte, ms": 1000 * statistics.median(result.first_byte_seconds),
                 "last first byte, ms": 1000 * max(result.first_byte_seconds),
             }
@@ -111,9 +148,10 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
 
     def through(cache: Server) -> Sample:
         query = str(fresh_key())
-        url = stage.url(cache, "paced", f"object?{query}")
-        sample = measure(cache, Load(url), _last_done)
-        bodies = _upstream_bytes(stage.logs["paced"], query) / sample.body_bytes
+        load = Load(stage.url(cache, "paced", f"object?{query}"))
+        with _forgotten(cache, load):
+            sample = measure(cache, load, _last_done)
+            bodies = _upstream_bytes(stage.logs["paced"], query) / sample.body_bytes
         return replace(sample, notes={"upstream bodies": bodies})
 
     def program(command: list[str]) -> Sample:
@@ -145,16 +183,17 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
 
 
 def cold_beside_slow(stage: Stage) -> Iterator[Case]:
-    """What a reader of 1 MiB/s costs a fast one that asks for the same object after it."""
-    for origin, path in (("origin", "large"), ("paced", "object")):
+    """What a reader of 8 MiB/s costs a fast one that asks for the same object after it."""
+    for origin, path in (("origin", "medium"), ("paced", "object")):
 
         def fetch(cache: Server, origin: str = origin, path: str = path) -> Sample:
-            alone = measure(
-                cache, Load(stage.url(cache, origin, f"{path}?{fresh_key()}")), _last_done
+            first, second = (
+                Load(stage.url(cache, origin, f"{path}?{fresh_key()}")) for _ in range(2)
             )
-            url = stage.url(cache, origin, f"{path}?{fresh_key()}")
-            with _crawling(url):
-                beside = measure(cache, Load(url), _last_done)
+            with _forgotten(cache, first):
+                alone = measure(cache, first, _last_done)
+            with _forgotten(cache, second), _crawling(second.url):
+                beside = measure(cache, second, _last_done)
             ratio = beside.value / alone.value
             return replace(beside, notes={"alone, s": alone.value, "beside / alone": ratio})
 
@@ -166,10 +205,20 @@ def cold_beside_slow(stage: Stage) -> Iterator[Case]:
 COLD = {
     "cold-range": cold_range,
     "cold-stream": cold_stream,
+    "cold-small": cold_small,
     "herd": herd,
     "cold-throttled": cold_throttled,
     "cold-beside-slow": cold_beside_slow,
 }
+
+
+@contextlib.contextmanager
+def _forgotten(server: Server, load: Load) -> Iterator[None]:
+    """After the block the server lets go of what this load brought, and rests."""
+    yield
+    server.settle()
+    server.forget(load)
+    server.settle()
 
 
 @contextlib.contextmanager

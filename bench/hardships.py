@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bench.crowd import attached
 from bench.load import Load, run
 from bench.servers import MIB, Server
-from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure
+from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure, warm
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _SETTLE_SECONDS = 3.0
@@ -33,7 +33,7 @@ def slow_reader(stage: Stage) -> Iterator[Case]:
         with _holding(url, 64):
             return measure(cache, Load(url, 1, stage.seconds), gib_per_second)
 
-    _warm(stage, "large")
+    warm(stage, "large", stage.caches)
     targets = {cache.name: partial(beside, cache) for cache in stage.caches}
     yield Case("slow-reader, 1 fast beside 64 slow", "GiB/s", targets, "nginx")
 
@@ -46,7 +46,8 @@ def memory(stage: Stage) -> Iterator[Case]:
     """
     readers = 100 if stage.quick else 1000
     fast = readers // 10
-    _warm(stage, "huge")
+    # Traffic Server takes into its memory what is asked for again.
+    warm(stage, "huge", stage.caches, times=3)
     before = {cache.name: cache.anonymous_bytes() for cache in stage.caches}
 
     def grow(cache: Server) -> Sample:
@@ -83,10 +84,10 @@ def crowd(stage: Stage) -> Iterator[Case]:
             "memory before, MiB": before / MIB,
             "memory more, MiB": grown / MIB,
         }
-        return Sample(_percentile(crowded, 99), seconds, 0, cpu, notes)
+        return Sample(_percentile(crowded, 99), seconds, 0, cpu, notes=notes)
 
-    _warm(stage, "large")
-    _warm(stage, "small")
+    warm(stage, "large", stage.caches)
+    warm(stage, "small", stage.caches)
     targets = {cache.name: partial(beside, cache) for cache in stage.caches}
     name = f"crowd, a hit beside {count} resting and {count} slow clients"
     yield Case(name, "ms, 99 %", targets, "nginx", more_is_better=False)
@@ -108,7 +109,7 @@ def abort(stage: Stage) -> Iterator[Case]:
         left = cache.descriptors() - before
         return Sample(max(left, 0), _SETTLE_SECONDS, 0)
 
-    _warm(stage, "large")
+    warm(stage, "large", stage.caches)
     targets = {cache.name: partial(leave, cache) for cache in stage.caches}
     yield Case("abort, 200 clients", "descriptors", targets, "nginx", more_is_better=False)
 
@@ -163,11 +164,6 @@ def _latencies_ms(url: str, seconds: float) -> list[float]:
 
 def _percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
-
-
-def _warm(stage: Stage, path: str) -> None:
-    for cache in stage.caches:
-        run(Load(stage.url(cache, "origin", path)))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ Content-Length.
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import selectors
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,15 +22,18 @@ from urllib.parse import urlsplit
 _READ_BYTES = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _SILENCE_SECONDS = 60.0
+_GOOD, _GOOD_PART = (b"http/1.1 200",), (b"http/1.1 206",)
+_GOOD_PURGED = (b"http/1.1 200", b"http/1.1 404")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """``clients`` connections that fetch ``url``: once each, or again for ``seconds``.
 
-    With ``keys`` each request asks for one of so many objects (``?key=``), at random, or with
-    ``sweep`` each of them once; with
-    ``range_bytes`` for so many bytes at a random place of ``size_bytes``, or at ``range_start``.
+    With ``keys`` each request asks for one of so many objects (``?key=0`` and so on), at random,
+    or with ``sweep`` each of them once, until the seconds are over; ``label`` stands in place of
+    ``key``. With ``range_bytes`` it asks for so many bytes at a random place of ``size_bytes``, or
+    at ``range_start``. ``purge`` sends PURGE, to which 404 is an answer, too.
     """
 
     url: str
@@ -39,9 +41,11 @@ class Load:
     seconds: float | None = None
     keys: int = 0
     sweep: bool = False
+    label: str = "key"
     range_bytes: int = 0
     range_start: int | None = None
     size_bytes: int = 0
+    purge: bool = False
 
 
 @dataclass(slots=True)
@@ -76,43 +80,53 @@ def run(load: Load) -> Result:
 
 
 class _Client:
-    """One connection; ``on_readable`` moves it on."""
+    """One connection; ``on_readable`` moves it on. ``sweep`` gives all clients their keys."""
 
-    def __init__(self, load: Load, result: Result, start: float) -> None:
+    def __init__(self, load: Load, result: Result, start: float, sweep: Iterator[int]) -> None:
         parts = urlsplit(load.url)
         assert parts.hostname is not None
         self._load = load
         self._result = result
         self._start = start
+        self._sweep = sweep
         self._head = bytearray()
         self._left_bytes: int | None = None
         self._saw_body = False
         self._target = parts.path + (f"?{parts.query}" if parts.query else "")
         self._host = parts.netloc
-        self._request = self._next_request()
-        self._varies = bool(load.keys or load.range_bytes)
-        self._status = b"http/1.1 206" if load.range_bytes else b"http/1.1 200"
+        self._method = "PURGE" if load.purge else "GET"
+        self._good = _GOOD_PURGED if load.purge else _GOOD_PART if load.range_bytes else _GOOD
+        self._same = None if load.keys or load.range_bytes else self._request(self._target)
         self.socket = socket.create_connection((parts.hostname, parts.port or 80))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _next_request(self) -> bytes:
+    def _request(self, target: str, more: str = "") -> bytes:
+        return f"{self._method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{more}\r\n".encode()
+
+    def _next_request(self) -> bytes | None:
+        """Nothing where the sweep is over."""
         load, target, more = self._load, self._target, ""
         if load.keys:
-            key = next(_swept) if load.sweep else random.randrange(load.keys)
-            target += f"?key={key}"
+            key = next(self._sweep, None) if load.sweep else random.randrange(load.keys)
+            if key is None:
+                return None
+            target += f"?{load.label}={key}"
         if load.range_bytes:
             start = load.range_start
             if start is None:
                 start = random.randrange(load.size_bytes - load.range_bytes)
             more = f"Range: bytes={start}-{start + load.range_bytes - 1}\r\n"
-        return f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\n{more}\r\n".encode()
+        return self._request(target, more)
 
-    def ask(self) -> None:
+    def ask(self) -> bool:
+        """Send a request; false where there is none left to send."""
         self._head.clear()
         self._left_bytes = None
-        if self._varies:
-            self._request = self._next_request()
-        self.socket.sendall(self._request)
+        request = self._same or self._next_request()
+        if request is None:
+            return False
+        self.socket.sendall(request)
+        return True
 
     def on_readable(self) -> bool:
         """Take what is there; true while more is to come."""
@@ -132,7 +146,7 @@ class _Client:
             return True
         lines = bytes(self._head[:end]).lower().split(b"\r\n")
         lengths = [line[15:] for line in lines if line.startswith(b"content-length:")]
-        if not lines[0].startswith(self._status) or len(lengths) != 1:
+        if not lines[0].startswith(self._good) or len(lengths) != 1:
             return self._fail(f"not what was asked for: {lines[0].decode('latin-1')}")
         self._left_bytes = int(lengths[0])
         return self._took(len(self._head) - end - 4)
@@ -149,9 +163,8 @@ class _Client:
     def _finished(self) -> bool:
         self._result.requests += 1
         now = time.perf_counter() - self._start
-        swept = self._load.sweep and self._result.requests < self._load.keys
-        if swept or (self._load.seconds is not None and now < self._load.seconds):
-            self.ask()
+        load = self._load
+        if (load.sweep if load.seconds is None else now < load.seconds) and self.ask():
             return True
         self._result.done_seconds.append(now)
         return False
@@ -162,17 +175,17 @@ class _Client:
 
 
 _BUFFER = bytearray(_READ_BYTES)
-_swept = itertools.count()
 
 
 def _generate(load: Load) -> Result:
     result = Result()
     start = time.perf_counter()
-    clients = [_Client(load, result, start) for _ in range(load.clients)]
+    sweep = iter(range(load.keys))
+    clients = [_Client(load, result, start, sweep) for _ in range(load.clients)]
     with selectors.DefaultSelector() as selector:
         for client in clients:
-            selector.register(client.socket, selectors.EVENT_READ, client)
-            client.ask()
+            if client.ask():
+                selector.register(client.socket, selectors.EVENT_READ, client)
         while selector.get_map():
             ready = selector.select(_SILENCE_SECONDS)
             if not ready:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ def summary(case: Case, rounds: Rounds) -> list[dict[str, Any]]:
                 "ratio_most": max(ratios),
                 "baseline": case.baseline,
                 "more_is_better": case.more_is_better,
-                "cpu_seconds_per_gib": _cpu_per_gib(samples),
+                "cpu_per": case.cpu_per,
+                "cpu_seconds_per_gib": _cpu_per(samples, lambda one: one.body_bytes / _GIB),
+                "cpu_seconds_per_request": _cpu_per(samples, lambda one: one.requests),
                 "notes": _notes(samples),
                 "samples": [asdict(sample) for sample in samples],
             }
@@ -87,16 +89,16 @@ def show(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], rounds: int
     table = Table(title=f"Medians of {rounds} interleaved rounds; ratio to nginx (least to most)")
     for title in ("case", "target"):
         table.add_column(title, no_wrap=True)
-    for title in ("median", "ratio", "CPU s/GiB"):
+    for title in ("median", "ratio", "CPU"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("notes")
     for row in rows:
         table.add_row(
-            row["case"],
+            row["case"] + ("" if row["more_is_better"] else ", less is better"),
             row["target"],
-            f"{row['median']:,.2f} {row['unit']}",
-            _ratio(row),
-            "" if row["cpu_seconds_per_gib"] is None else f"{row['cpu_seconds_per_gib']:.2f}",
+            median_text(row),
+            ratio_text(row),
+            cpu_text(row),
             "\n".join(f"{name} {value:.2f}" for name, value in row["notes"].items()),
         )
     console.print(table)
@@ -110,18 +112,34 @@ def write(
     path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
-def _ratio(row: Mapping[str, Any]) -> str:
+def cpu_text(row: Mapping[str, Any]) -> str:
+    """What a server spent, in the measure that its case chose."""
+    if row["cpu_per"] == "request":
+        spent = row["cpu_seconds_per_request"]
+        return "" if spent is None else f"{1e6 * spent:,.0f} µs/request"
+    spent = row["cpu_seconds_per_gib"]
+    return "" if spent is None else f"{spent:.2f} s/GiB"
+
+
+def median_text(row: Mapping[str, Any]) -> str:
+    """The median with its unit; hundredths are for small numbers."""
+    median = row["median"]
+    return f"{median:,.0f} {row['unit']}" if median >= 100 else f"{median:.2f} {row['unit']}"
+
+
+def ratio_text(row: Mapping[str, Any]) -> str:
+    """The ratio to the baseline with its least and its most."""
     if row["target"] == row["baseline"]:
         return "1"
-    word = "" if row["more_is_better"] else ", less is better"
-    return f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f}{word})"
+    return f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f})"
 
 
-def _cpu_per_gib(samples: Sequence[Sample]) -> float | None:
+def _cpu_per(samples: Sequence[Sample], amount: Callable[[Sample], float]) -> float | None:
+    """The median of the CPU seconds for each of what was got; nothing where nothing is known."""
     spent = [
-        sample.cpu_seconds / (sample.body_bytes / _GIB)
+        sample.cpu_seconds / amount(sample)
         for sample in samples
-        if sample.cpu_seconds is not None and sample.body_bytes
+        if sample.cpu_seconds is not None and amount(sample)
     ]
     return statistics.median(spent) if spent else None
 

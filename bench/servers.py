@@ -14,14 +14,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from bench import processes
+from bench.load import Load
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_SETTLE_SECONDS = 20.0
 _BLOCK_BYTES = 1 << 20
+_TOKEN = "a-token-for-the-benchmark"
 MIB = 1 << 20
 
 FILES = {"large": 256 * MIB, "medium": 64 * MIB, "small": 10 * 1024}
@@ -71,7 +76,8 @@ class Program:
 class Server:
     """A running server: where it answers, its program, and the settings worth showing.
 
-    ``bases`` tells for each origin that a cache knows where it has that origin's paths.
+    ``bases`` tells for each origin that a cache knows where it has that origin's paths. ``forget``
+    deletes what a load brought into the cache, or everything.
     """
 
     name: str
@@ -79,6 +85,7 @@ class Server:
     program: Program
     settings: str
     bases: Mapping[str, str] = field(default_factory=dict)
+    forget: Callable[[Load], None] = lambda _: None
 
     @property
     def pid(self) -> int:
@@ -90,16 +97,21 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and its children so far."""
-        return sum(_cpu_seconds(pid) for pid in _tree(self.pid))
+        """User and system time of all its processes so far."""
+        return processes.cpu_seconds(self.pid)
 
     def anonymous_bytes(self) -> int:
         """Memory of all its processes that is no file's."""
-        return sum(_status_kib(pid, "RssAnon") for pid in _tree(self.pid)) * 1024
+        return processes.anonymous_bytes(self.pid)
 
     def descriptors(self) -> int:
         """What all its processes have open."""
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in _tree(self.pid))
+        return processes.descriptors(self.pid)
+
+    def settle(self) -> None:
+        """Wait until its processes are quiet: what it does behind its answers is its own."""
+        if not processes.settled(self.pid, _SETTLE_SECONDS):
+            print(f"{self.name} is still busy after {_SETTLE_SECONDS:.0f} s", file=sys.stderr)
 
 
 def find_nginx() -> str | None:
@@ -122,7 +134,10 @@ def make_files(root: Path) -> None:
 
 @contextlib.contextmanager
 def nginx_origin(nginx: str, directory: Path) -> Iterator[Server]:
-    """Static files with sendfile; each response is a line of ``directory/access.log``."""
+    """Static files with sendfile; each response is a line of ``directory/access.log``.
+
+    Those of the small file are none: a line for each would cost as much as the response.
+    """
     port = free_port()
     make_files(directory / "files")
     config = _NGINX.format(
@@ -134,6 +149,7 @@ def nginx_origin(nginx: str, directory: Path) -> Iterator[Server]:
         listen 127.0.0.1:{port};
         root {directory}/files;
         add_header Cache-Control "max-age=86400";
+        location = /small {{ access_log off; }}
     }}""",
     )
     with _nginx(nginx, directory, config, "origin", port, "static files, sendfile") as server:
@@ -142,19 +158,25 @@ def nginx_origin(nginx: str, directory: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> Iterator[Server]:
-    """``proxy_cache`` with a lock, one location for each origin: ``/<origin>/path``."""
+    """``proxy_cache`` with a lock, one location for each origin: ``/<origin>/path``; ``sliced``
+    has those with ``slice``.
+    """
     port = free_port()
     upstreams = "".join(
         f"upstream {name} {{ server 127.0.0.1:{origin.port}; keepalive 64; }}\n"
         for name, origin in origins.items()
     )
-    locations = "".join(f"location /{name}/ {{ proxy_pass http://{name}/; }}\n" for name in origins)
+    locations = "".join(
+        f"location /{name}/ {{ proxy_pass http://{name}/; }}\n"
+        f"location /slice/{name}/ {{ proxy_pass http://{name}/; {_SLICE} }}\n"
+        for name in origins
+    )
     config = _NGINX.format(
         **_nginx_values(directory),
         http=f"""
     {upstreams}
     access_log off;
-    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:10m max_size=20g
+    proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:100m max_size=60g
                      inactive=1d use_temp_path=off;
     open_file_cache max=1000 inactive=60s;
     server {{
@@ -175,7 +197,13 @@ def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> It
     shown = "1 worker, sendfile, tcp_nopush, proxy_cache with lock, buffers 32 64k, open_file_cache"
     bases = {name: f"http://127.0.0.1:{port}/{name}" for name in origins}
     with _nginx(nginx, directory, config, "nginx", port, shown, bases) as server:
-        yield server
+        yield replace(server, forget=lambda _: _delete_files(directory / "cache"))
+
+
+def sliced(nginx: Server) -> Server:
+    """The same nginx where it fetches and keeps what it is asked for in slices."""
+    bases = {name: f"{nginx.url}/slice/{name}" for name in nginx.bases}
+    return replace(nginx, name="nginx slice", settings="the same with slice 1m", bases=bases)
 
 
 @contextlib.contextmanager
@@ -192,13 +220,15 @@ def forebay(
         "FOREBAY_UPSTREAM__ALLOW_NETWORKS": '["127.0.0.0/8"]',
         "FOREBAY_UPSTREAM__ALLOW_PORTS": json.dumps([o.port for o in origins.values()]),
         "FOREBAY_SERVER__LOG_LEVEL": "warning",
+        "FOREBAY_ADMIN__TOKEN": _TOKEN,
         **(more or {}),
     }
     serve = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
     command = [*serve, f"--cache-dir={directory / 'cache'}"]
     bases = {name: f"http://127.0.0.1:{port}/{origin.url}" for name, origin in origins.items()}
+    shown = "1 worker, defaults, log_level warning"
     with started(command, directory, port, environment) as program:
-        yield Server("forebay", port, program, "1 worker, defaults, log_level warning", bases)
+        yield Server("forebay", port, program, shown, bases, lambda _: _purge_all(port))
 
 
 @contextlib.contextmanager
@@ -221,11 +251,32 @@ def paced_origin(
         yield Server(directory.name, port, program, shown)
 
 
+def _delete_files(directory: Path) -> None:
+    """What nginx's users do who have no module for PURGE; a file that is gone is a miss."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def _purge_all(port: int) -> None:
+    fields = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{port}/-/purge"
+    order = urllib.request.Request(url, b'{"all": true}', fields, method="POST")
+    urllib.request.urlopen(order, timeout=_START_SECONDS).close()
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
+
+_SLICE = """
+    slice 1m;
+    proxy_cache_key $proxy_host$request_uri$slice_range;
+    proxy_set_header Range $slice_range;
+    proxy_set_header Connection "";
+"""
 
 _NGINX = """
 {user}
@@ -298,28 +349,3 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.05)
     raise RuntimeError(f"{process.args!r} does not listen on port {port}")
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    with contextlib.suppress(FileNotFoundError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from _tree(int(child))
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return 0.0
-    # The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-
-
-def _status_kib(pid: int, name: str) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from bench.load import Load, Result, run
 from bench.servers import FILES, MIB, Server
@@ -19,13 +20,19 @@ from bench.servers import FILES, MIB, Server
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement. ``value`` is in the unit of its case; CPU seconds are the server's."""
+    """One measurement. ``value`` is in the unit of its case; CPU seconds are the server's, with
+    all that it did behind its answers."""
 
     value: float
     seconds: float
     body_bytes: int
     cpu_seconds: float | None = None
+    requests: int = 0
     notes: Mapping[str, float] = field(default_factory=dict)
+
+
+Targets: TypeAlias = Mapping[str, Callable[[], Sample]]
+"""By name, what takes one measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +40,27 @@ class Case:
     """What to compare: for each target a function that takes one measurement.
 
     ``baseline`` is the target by whose value the others' are divided; ``more_is_better`` says
-    how to read the ratio.
+    how to read the ratio, and ``cpu_per`` whether CPU is told by the GiB or by the request.
     """
 
     name: str
     unit: str
-    targets: Mapping[str, Callable[[], Sample]]
+    targets: Targets
     baseline: str
     more_is_better: bool = True
+    cpu_per: Literal["GiB", "request"] = "GiB"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """The running servers and how hard to press them; ``caches`` begin with the baseline.
 
+    ``sliced`` is the baseline with slices, for what they are made for.
     ``logs`` has for each origin a file with a line for each response: target, status, body bytes.
     """
 
     caches: tuple[Server, ...]
+    sliced: Server
     origins: Mapping[str, Server]
     logs: Mapping[str, Path]
     directory: Path
@@ -77,28 +87,36 @@ _fresh_key = itertools.count(time.time_ns())
 def hot_large(stage: Stage) -> Iterator[Case]:
     """A large object that is in the cache, for 1, 8 and 64 clients."""
     for clients in (1, 8, 64):
-        yield _hot(stage, f"hot-large, clients: {clients}", "large", clients, gib_per_second)
+        targets = _hot(stage, "large", clients, gib_per_second)
+        yield Case(f"hot-large, clients: {clients}", "GiB/s", targets, "nginx")
 
 
 def hot_small(stage: Stage) -> Iterator[Case]:
     """A small object that is in the cache, over 64 kept connections."""
-    yield _hot(stage, "hot-small, connections: 64", "small", 64, _requests_per_second)
+    targets = _hot(stage, "small", 64, requests_per_second)
+    name = "hot-small, connections: 64"
+    yield Case(name, "requests/s", targets, "nginx", cpu_per="request")
 
 
 def hot_range(stage: Stage) -> Iterator[Case]:
     """Random ranges of a large object that is in the cache."""
-    for name, clients, range_bytes in (("1 MiB", 8, MIB), ("4 KiB", 64, 4096)):
+    kinds: tuple[tuple[str, int, int, Literal["GiB", "request"]], ...] = (
+        ("1 MiB", 8, MIB, "GiB"),
+        ("4 KiB", 64, 4096, "request"),
+    )
+    for name, clients, range_bytes, cpu_per in kinds:
 
         def press(cache: Server, clients: int = clients, range_bytes: int = range_bytes) -> Sample:
             url = stage.url(cache, "origin", "large")
             size = FILES["large"]
             load = Load(url, clients, stage.seconds, range_bytes=range_bytes, size_bytes=size)
-            return measure(cache, load, _requests_per_second)
+            return measure(cache, load, requests_per_second)
 
-        for cache in stage.caches:
-            run(Load(stage.url(cache, "origin", "large")))
-        targets = {cache.name: partial(press, cache) for cache in stage.caches}
-        yield Case(f"hot-range, {name}, clients: {clients}", "requests/s", targets, "nginx")
+        caches = (*stage.caches, stage.sliced)
+        warm(stage, "large", caches)
+        targets = {cache.name: partial(press, cache) for cache in caches}
+        title = f"hot-range, {name}, clients: {clients}"
+        yield Case(title, "requests/s", targets, "nginx", cpu_per=cpu_per)
 
 
 def many_keys(stage: Stage) -> Iterator[Case]:
@@ -107,12 +125,14 @@ def many_keys(stage: Stage) -> Iterator[Case]:
 
     def press(cache: Server) -> Sample:
         load = Load(stage.url(cache, "origin", "small"), 64, stage.seconds, keys=keys)
-        return measure(cache, load, _requests_per_second)
+        return measure(cache, load, requests_per_second)
 
     for cache in stage.caches:
         run(Load(stage.url(cache, "origin", "small"), 16, keys=keys, sweep=True))
+        cache.settle()
     targets = {cache.name: partial(press, cache) for cache in stage.caches}
-    yield Case(f"many-keys, {keys} of 10 KiB", "requests/s", targets, "nginx")
+    name = f"many-keys, {keys} of 10 KiB"
+    yield Case(name, "requests/s", targets, "nginx", cpu_per="request")
 
 
 WORKLOADS: dict[str, Callable[[Stage], Iterator[Case]]] = {
@@ -123,17 +143,23 @@ WORKLOADS: dict[str, Callable[[Stage], Iterator[Case]]] = {
 }
 
 
-def _hot(
-    stage: Stage, name: str, path: str, clients: int, value: Callable[[Result], float]
-) -> Case:
+def _hot(stage: Stage, path: str, clients: int, value: Callable[[Result], float]) -> Targets:
+    """One object for so many clients, from every cache, where it is already."""
+
     def press(cache: Server) -> Sample:
         load = Load(stage.url(cache, "origin", path), clients, stage.seconds)
         return measure(cache, load, value)
 
-    for cache in stage.caches:
-        run(Load(stage.url(cache, "origin", path)))
-    unit = "requests/s" if value is _requests_per_second else "GiB/s"
-    return Case(name, unit, {c.name: partial(press, c) for c in stage.caches}, "nginx")
+    warm(stage, path, stage.caches)
+    return {cache.name: partial(press, cache) for cache in stage.caches}
+
+
+def warm(stage: Stage, path: str, caches: Iterable[Server], times: int = 1) -> None:
+    """Have the caches fetch this from the origin, and wait until they have put it away."""
+    for cache in caches:
+        for _ in range(times):
+            run(Load(stage.url(cache, "origin", path)))
+        cache.settle()
 
 
 def measure(server: Server, load: Load, value: Callable[[Result], float]) -> Sample:
@@ -147,8 +173,10 @@ def measure_both(
     """The same, and what the clients saw."""
     before = server.cpu_seconds()
     result = run(load)
-    cpu_seconds = server.cpu_seconds() - before
-    return Sample(value(result), result.seconds, result.body_bytes, cpu_seconds), result
+    server.settle()
+    spent = server.cpu_seconds() - before
+    sample = Sample(value(result), result.seconds, result.body_bytes, spent, result.requests)
+    return sample, result
 
 
 def gib_per_second(result: Result) -> float:
@@ -156,5 +184,6 @@ def gib_per_second(result: Result) -> float:
     return result.body_bytes / result.seconds / (1024 * MIB)
 
 
-def _requests_per_second(result: Result) -> float:
+def requests_per_second(result: Result) -> float:
+    """What the clients together got."""
     return result.requests / result.seconds

@@ -1,0 +1,1 @@
+"""The arithmetic and the parsers of ``./scripts/bench``; it measures by itself."""
