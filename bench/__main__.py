@@ -10,8 +10,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import congestion, document, eviction, peers, profiling, report, scale, servers
 from bench.cold import COLD, FAR_BYTES, ROUND_TRIP_SECONDS
@@ -23,7 +24,7 @@ from bench.workloads import Case, Sample, Stage
 WORKLOADS = {**STREAMS, **COLD, **HARDSHIPS}
 
 _ROUNDS, _QUICK_ROUNDS = 5, 2
-_SECONDS, _QUICK_SECONDS = 2.0, 0.5
+_SECONDS, _QUICK_SECONDS = 1.0, 0.5
 _PACED_RATE_BYTES_PER_SECOND = 16 * MIB
 _CONTROL = "BENCH_CONGESTION"
 """Set where this process is in the namespace already."""
@@ -31,7 +32,7 @@ _PACED_BYTES, _QUICK_PACED_BYTES = 64 * MIB, 16 * MIB
 
 
 def main() -> int:
-    """Start everything, measure, print, write; the exit status is 0 unless that failed."""
+    """Start everything, measure, print, write; the exit status is 0 unless something failed."""
     # Whoever is told to end ends its servers, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.argv[1:] == ["eviction"]:
@@ -57,22 +58,14 @@ def main() -> int:
     ):
         servers_told = [*stage.caches, stage.sliced, *stage.origins.values()]
         told = report.circumstances(servers_told, options.congestion)
-        rows = []
-        for name in names:
-            for case in WORKLOADS[name](stage):
-                begin = time.perf_counter()
-                print(f"{case.name} …", end="", file=sys.stderr, flush=True)
-                rows += report.summary(case, _measure(case, rounds))
-                print(f" {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-                if options.profile:
-                    profiling.record(stage, case, options.profile)
+        rows, whole = _measure_all(stage, names, rounds, options.profile)
     report.show(rows, told, rounds)
     if options.output:
         report.write(options.output, rows, told, rounds)
         print(f"Every sample is in {options.output}.")
     if options.document:
         document.write(options.document, rows, told, rounds)
-    return 0
+    return 0 if whole else 1
 
 
 def _options() -> argparse.Namespace:
@@ -130,11 +123,36 @@ def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator
         )
 
 
+def _measure_all(
+    stage: Stage, names: Sequence[str], rounds: int, profile: Path | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of these workloads, and whether no target failed."""
+    rows: list[dict[str, Any]] = []
+    whole = True
+    for name in names:
+        for case in WORKLOADS[name](stage):
+            begin = time.perf_counter()
+            print(f"{case.name} …", end="", file=sys.stderr, flush=True)
+            samples = _measure(case, rounds)
+            whole &= samples.keys() == case.targets.keys()
+            if case.baseline in samples:
+                rows += report.summary(case, samples)
+            print(f" {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+            if profile:
+                profiling.record(stage, case, profile)
+    return rows, whole
+
+
 def _measure(case: Case, rounds: int) -> dict[str, list[Sample]]:
+    """The samples of each target; one that fails is told and left out, and the others go on."""
     samples: dict[str, list[Sample]] = {target: [] for target in case.targets}
     for _ in range(rounds):
-        for target, measure in case.targets.items():
-            samples[target].append(measure())
+        for target in list(samples):
+            try:
+                samples[target].append(case.targets[target]())
+            except (RuntimeError, OSError) as error:
+                print(f"\n  {target} is left out: {error}", file=sys.stderr)
+                del samples[target]
     return samples
 
 

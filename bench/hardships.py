@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bench.crowd import attached
 from bench.load import Load, run
 from bench.servers import MIB, Server
-from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure, warm
+from bench.workloads import Case, Sample, Stage, fresh_key, gib_per_second, measure_hits, warm
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _SETTLE_SECONDS = 3.0
@@ -31,7 +31,7 @@ def slow_reader(stage: Stage) -> Iterator[Case]:
     def beside(cache: Server) -> Sample:
         url = stage.url(cache, "origin", "large")
         with _holding(url, 64):
-            return measure(cache, Load(url, 1, stage.seconds), gib_per_second)
+            return measure_hits(stage, cache, Load(url, 1, stage.seconds), gib_per_second)
 
     warm(stage, "large", stage.caches)
     targets = {cache.name: partial(beside, cache) for cache in stage.caches}
@@ -41,11 +41,13 @@ def slow_reader(stage: Stage) -> Iterator[Case]:
 def memory(stage: Stage) -> Iterator[Case]:
     """What a reader of a hot GiB costs in memory, nine in ten of them hardly reading.
 
-    The growth is counted from before the first round: an allocator that keeps what it once had
-    would make the later ones free.
+    The growth is counted from a fresh start and before the first round: an allocator that keeps
+    what it once had would make what comes later free.
     """
     readers = 100 if stage.quick else 1000
     fast = readers // 10
+    for cache in stage.caches:
+        cache.restart()
     # Traffic Server takes into its memory what is asked for again.
     warm(stage, "huge", stage.caches, times=3)
     before = {cache.name: cache.anonymous_bytes() for cache in stage.caches}

@@ -116,7 +116,11 @@ def cpu_text(row: Mapping[str, Any]) -> str:
     """What a server spent, in the measure that its case chose."""
     if row["cpu_per"] == "request":
         spent = row["cpu_seconds_per_request"]
-        return "" if spent is None else f"{1e6 * spent:,.0f} µs/request"
+        if spent is None:
+            return ""
+        if spent >= 0.01:
+            return f"{1e3 * spent:,.0f} ms/request"
+        return f"{1e6 * spent:,.0f} µs/request" if spent else "< 10 ms/request"
     spent = row["cpu_seconds_per_gib"]
     return "" if spent is None else f"{spent:.2f} s/GiB"
 

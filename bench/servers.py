@@ -108,6 +108,12 @@ class Server:
         """What all its processes have open."""
         return processes.descriptors(self.pid)
 
+    def restart(self) -> None:
+        """Stop and start it again; it listens when this returns."""
+        self.program.stop()
+        self.program.start()
+        _wait_for(self.port, self.program.process)
+
     def settle(self) -> None:
         """Wait until its processes are quiet: what it does behind its answers is its own."""
         if not processes.settled(self.pid, _SETTLE_SECONDS):
@@ -150,10 +156,23 @@ def nginx_origin(nginx: str, directory: Path) -> Iterator[Server]:
         root {directory}/files;
         add_header Cache-Control "max-age=86400";
         location = /small {{ access_log off; }}
+        location = /status {{ stub_status; access_log off; }}
     }}""",
     )
     with _nginx(nginx, directory, config, "origin", port, "static files, sendfile") as server:
         yield server
+
+
+def requests_so_far(origin: Server) -> int:
+    """How many requests the static origin has had, this question among them."""
+    with urllib.request.urlopen(f"{origin.url}/status", timeout=_START_SECONDS) as answer:
+        return requests_in(answer.read().decode())
+
+
+def requests_in(status: str) -> int:
+    """The third of the three numbers that nginx's ``stub_status`` tells."""
+    _, _, numbers = status.partition("requests\n")
+    return int(numbers.split()[2])
 
 
 @contextlib.contextmanager
@@ -197,7 +216,7 @@ def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> It
     shown = "1 worker, sendfile, tcp_nopush, proxy_cache with lock, buffers 32 64k, open_file_cache"
     bases = {name: f"http://127.0.0.1:{port}/{name}" for name in origins}
     with _nginx(nginx, directory, config, "nginx", port, shown, bases) as server:
-        yield replace(server, forget=lambda _: _delete_files(directory / "cache"))
+        yield replace(server, forget=lambda _: delete_files(directory / "cache"))
 
 
 def sliced(nginx: Server) -> Server:
@@ -251,7 +270,7 @@ def paced_origin(
         yield Server(directory.name, port, program, shown)
 
 
-def _delete_files(directory: Path) -> None:
+def delete_files(directory: Path) -> None:
     """What nginx's users do who have no module for PURGE; a file that is gone is a miss."""
     for path in directory.rglob("*"):
         if path.is_file():

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bench import servers
 from bench.load import Load, Result, run
 from bench.servers import FILES, MIB, Server
 
@@ -110,7 +111,7 @@ def hot_range(stage: Stage) -> Iterator[Case]:
             url = stage.url(cache, "origin", "large")
             size = FILES["large"]
             load = Load(url, clients, stage.seconds, range_bytes=range_bytes, size_bytes=size)
-            return measure(cache, load, requests_per_second)
+            return measure_hits(stage, cache, load, requests_per_second)
 
         caches = (*stage.caches, stage.sliced)
         warm(stage, "large", caches)
@@ -125,7 +126,7 @@ def many_keys(stage: Stage) -> Iterator[Case]:
 
     def press(cache: Server) -> Sample:
         load = Load(stage.url(cache, "origin", "small"), 64, stage.seconds, keys=keys)
-        return measure(cache, load, requests_per_second)
+        return measure_hits(stage, cache, load, requests_per_second)
 
     for cache in stage.caches:
         run(Load(stage.url(cache, "origin", "small"), 16, keys=keys, sweep=True))
@@ -148,7 +149,7 @@ def _hot(stage: Stage, path: str, clients: int, value: Callable[[Result], float]
 
     def press(cache: Server) -> Sample:
         load = Load(stage.url(cache, "origin", path), clients, stage.seconds)
-        return measure(cache, load, value)
+        return measure_hits(stage, cache, load, value)
 
     warm(stage, path, stage.caches)
     return {cache.name: partial(press, cache) for cache in stage.caches}
@@ -160,6 +161,21 @@ def warm(stage: Stage, path: str, caches: Iterable[Server], times: int = 1) -> N
         for _ in range(times):
             run(Load(stage.url(cache, "origin", path)))
         cache.settle()
+
+
+def measure_hits(
+    stage: Stage, cache: Server, load: Load, value: Callable[[Result], float]
+) -> Sample:
+    """One sample of answers that the cache has. Raises ``RuntimeError`` where it asked the origin
+    for more than one in a hundred: that would be another workload."""
+    before = servers.requests_so_far(stage.origins["origin"])
+    sample = measure(cache, load, value)
+    misses = servers.requests_so_far(stage.origins["origin"]) - before - 1
+    if misses > sample.requests // 100:
+        raise RuntimeError(
+            f"{cache.name} had {misses} of {sample.requests} answers from the origin: {load}"
+        )
+    return sample
 
 
 def measure(server: Server, load: Load, value: Callable[[Result], float]) -> Sample:

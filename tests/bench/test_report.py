@@ -44,13 +44,23 @@ def test_beside_nothing_only_nothing_is_as_good(value: float, ratio: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("cpu_per", "text"), [("GiB", "0.50 s/GiB"), ("request", "1,250 µs/request")]
+    ("cpu_per", "requests", "text"),
+    [
+        ("GiB", 800, "0.50 s/GiB"),
+        ("request", 800, "1,250 µs/request"),
+        ("request", 2, "500 ms/request"),
+    ],
 )
 def test_cpu_is_told_in_the_measure_of_the_case(
-    cpu_per: Literal["GiB", "request"], text: str
+    cpu_per: Literal["GiB", "request"], requests: int, text: str
 ) -> None:
-    samples = [Sample(1, 1, 2 * GIB, cpu, requests=800) for cpu in (0.2, 1.0, 7.0)]
+    samples = [Sample(1, 1, 2 * GIB, cpu, requests=requests) for cpu in (0.2, 1.0, 7.0)]
     assert cpu_text(rows({"nginx": samples}, cpu_per=cpu_per)["nginx"]) == text
+
+
+def test_less_cpu_than_the_clock_can_tell_is_not_none() -> None:
+    row = rows({"nginx": [Sample(1, 1, 1, 0.0, requests=1)]}, cpu_per="request")["nginx"]
+    assert cpu_text(row) == "< 10 ms/request"
 
 
 def test_where_no_cpu_is_known_or_nothing_was_got_none_is_told() -> None:
