@@ -1,5 +1,6 @@
-"""The benchmark behind ``./scripts/bench``: Forebay beside nginx, in one run, as ratios.
+"""The benchmark behind ``./scripts/bench``: Forebay beside its peers, in one run, as ratios.
 
-``servers`` starts what is measured, ``load`` makes the load in a process of its own,
-``workloads`` says what is measured, ``report`` shows it.
+``servers`` and ``peers`` start what is measured, ``processes`` tells what it costs, ``load`` makes
+the load in a process of its own; ``workloads``, ``cold`` and ``hardships`` say what is measured;
+``report`` shows it, ``document`` and ``plot`` write it down, and ``profiling`` looks into Forebay.
 """

@@ -75,7 +75,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"{_ROUNDS} unless --quick")
     parser.add_argument("--output", type=Path, help="where to write every sample as JSON")
     parser.add_argument(
-        "--peers", nargs="*", default=[], help="more peers: varnish, squid, trafficserver, or all"
+        "--peers",
+        nargs="*",
+        default=[],
+        choices=[*peers.STARTERS, "all"],
+        help="more peers, where they are installed",
     )
     parser.add_argument("--congestion", help="e.g. cubic; needs root. Without: the machine's own")
     parser.add_argument("--document", type=Path, help="where to write table and plot (a .md file)")
@@ -109,9 +113,9 @@ def _stage(nginx: str, directory: Path, options: argparse.Namespace) -> Iterator
             start(servers.nginx_peer(nginx, directory / "nginx", origins)),
             start(servers.forebay(directory / "forebay", origins)),
         ]
-        for name, program, starter in peers.installed():
-            if name in options.peers or "all" in options.peers:
-                caches.append(start(starter(program, directory / name, origins)))
+        wanted = peers.STARTERS if "all" in options.peers else options.peers
+        for name, program, starter in peers.installed(wanted):
+            caches.append(start(starter(program, directory / name, origins)))
         yield Stage(
             caches=tuple(caches),
             sliced=servers.sliced(caches[0]),

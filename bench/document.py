@@ -21,13 +21,17 @@ def write(path: Path, rows: Sequence[Row], told: Mapping[str, object], rounds: i
 def _lines(
     rows: Sequence[Row], told: Mapping[str, object], rounds: int, plot_name: str
 ) -> Iterator[str]:
+    yield f"# Figures under {str(told['congestion control']).upper()}"
+    yield ""
+    yield f"Written by `{told['command']}`; see [performance](performance.md)."
+    yield ""
     yield f"Medians of {rounds} interleaved rounds; the ratio is to nginx in the same round, with"
     yield "its least and its most. CPU is the server's, with what it does behind its answers."
     yield ""
     for name, value in told.items():
         if isinstance(value, Mapping):
             yield from (f"- {key}: {text}" for key, text in value.items())
-        else:
+        elif name != "command":
             yield f"- {name}: {value}"
     yield from ("", f"![Ratios to nginx]({plot_name})", "", "## Ratios", "")
     yield from side_by_side(rows, _ratio_or_median)
@@ -50,7 +54,8 @@ def side_by_side(rows: Sequence[Row], cell: Callable[[Row], str]) -> Iterator[st
 
 
 def _ratio_or_median(row: Row) -> str:
-    return median_text(row) if row["target"] == row["baseline"] else ratio_text(row)
+    is_itself = row["target"] == row["baseline"] or not row["compares"]
+    return median_text(row) if is_itself else ratio_text(row)
 
 
 def _line(row: Row) -> str:

@@ -14,26 +14,30 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from bench.load import Load, run
-from bench.servers import Server, free_port, started
+from bench.servers import Server, free_port, started, version
 
 Starter: TypeAlias = Callable[[str, Path, Mapping[str, Server]], AbstractContextManager[Server]]
 
 _PURGERS = 8
 
 
-def installed() -> Iterator[tuple[str, str, Starter]]:
-    """Name, program and starter of each peer that is on this machine."""
-    for name, (program, starter) in STARTERS.items():
+def installed(names: Iterable[str]) -> Iterator[tuple[str, str, Starter]]:
+    """Name, program and starter of each of these peers; one that is not here is told."""
+    for name in names:
+        program, starter = STARTERS[name]
         found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if found is not None:
             yield name, found, starter
+        else:
+            print(f"{name} is not here and left out: apt install {name}", file=sys.stderr)
 
 
 def purge(load: Load) -> None:
@@ -67,7 +71,7 @@ def varnish(program: str, directory: Path, origins: Mapping[str, Server]) -> Ite
         program, "-F", "-f", str(vcl), "-a", f"127.0.0.1:{port}", "-n", str(directory / "work"),
         "-s", "malloc,4g",
     ]  # fmt: skip
-    shown = "a thread for each request, default parameters, malloc 4g"
+    shown = f"{version(program, '-V')}, a thread for each request, default parameters, malloc 4g"
     with started(command, directory, port) as running:
         yield Server("varnish", port, running, shown, _prefixed(port, origins), purge)
 
@@ -89,7 +93,10 @@ def squid(program: str, directory: Path, origins: Mapping[str, Server]) -> Itera
         for name, origin in origins.items()
     ]
     file.write_text("".join(lines) + _SQUID.format(directory=directory, owner=_owner(directory)))
-    shown = "1 process, accelerator, ufs, cache_mem 256 MB, collapsed_forwarding, read_ahead 1 MB"
+    shown = (
+        f"{version(program, '-v')}, 1 process, accelerator, ufs, cache_mem 256 MB, "
+        "collapsed_forwarding, read_ahead 1 MB"
+    )
     # It makes the directories of its cache first, when they are not there.
     subprocess.run([program, "-z", "-N", "-f", str(file)], check=True, capture_output=True)
     bases = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -162,7 +169,10 @@ def traffic_server(
     roots |= {"runtimedir": directory / "run", "logdir": directory / "log"}
     roots |= {"cachedir": directory / "cache", "bindir": Path(program).parent}
     runroot.write_text("".join(f"{name}: {path}\n" for name, path in roots.items()))
-    shown = "1 net thread, read-while-write, background fill, cache 8 GB, ram_cache 4 GB"
+    shown = (
+        f"{version(program, '-V')}, 1 net thread, read-while-write, background fill, "
+        "cache 8 GB, ram_cache 4 GB"
+    )
     command = [program, f"--run-root={runroot}"]
     with started(command, directory, port) as running:
         yield Server("trafficserver", port, running, shown, _prefixed(port, origins), purge)

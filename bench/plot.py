@@ -45,7 +45,7 @@ def place(ratio: float) -> float:
 
 def svg(rows: Sequence[Row], baseline: str = "nginx") -> str:
     """The whole picture as a document; the baseline itself is the line at 1."""
-    shown = [row for row in rows if row["target"] != row["baseline"]]
+    shown = [row for row in rows if row["compares"] and row["target"] != row["baseline"]]
     bands = [(case, list(group)) for case, group in groupby(shown, lambda row: row["case"])]
     height = _TOP + sum(_height(group) for _, group in bands)
     parts, y = [], _TOP

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +30,7 @@ Rounds = Mapping[str, Sequence[Sample]]
 def circumstances(servers: Sequence[Server], control: str | None = None) -> dict[str, Any]:
     """What a reader must know to make sense of the figures."""
     return {
+        "command": shlex.join(["./scripts/bench", *sys.argv[1:]]),
         "kernel": platform.release(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -58,6 +61,7 @@ def summary(case: Case, rounds: Rounds) -> list[dict[str, Any]]:
                 "ratio_most": max(ratios),
                 "baseline": case.baseline,
                 "more_is_better": case.more_is_better,
+                "compares": case.compares,
                 "cpu_per": case.cpu_per,
                 "cpu_seconds_per_gib": _cpu_per(samples, lambda one: one.body_bytes / _GIB),
                 "cpu_seconds_per_request": _cpu_per(samples, lambda one: one.requests),
@@ -132,7 +136,9 @@ def median_text(row: Mapping[str, Any]) -> str:
 
 
 def ratio_text(row: Mapping[str, Any]) -> str:
-    """The ratio to the baseline with its least and its most."""
+    """The ratio to the baseline with its least and its most; nothing where none makes sense."""
+    if not row["compares"]:
+        return ""
     if row["target"] == row["baseline"]:
         return "1"
     return f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f})"

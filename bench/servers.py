@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.load import Load
+from forebay import __version__ as forebay_version
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -125,6 +127,13 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
+def version(program: str, option: str) -> str:
+    """What the program says of itself, as ``1.22.1``; nothing where it says no such thing."""
+    told = subprocess.run([program, option], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+(\.\d+)*", told.stdout + told.stderr)
+    return found[0] if found else ""
+
+
 def make_files(root: Path) -> None:
     """The origin's files, of bytes that do not compress."""
     root.mkdir(parents=True)
@@ -213,7 +222,10 @@ def nginx_peer(nginx: str, directory: Path, origins: Mapping[str, Server]) -> It
         {locations}
     }}""",
     )
-    shown = "1 worker, sendfile, tcp_nopush, proxy_cache with lock, buffers 32 64k, open_file_cache"
+    shown = (
+        f"{version(nginx, '-v')}, 1 worker, sendfile, tcp_nopush, "
+        "proxy_cache with lock, buffers 32 64k, open_file_cache"
+    )
     bases = {name: f"http://127.0.0.1:{port}/{name}" for name in origins}
     with _nginx(nginx, directory, config, "nginx", port, shown, bases) as server:
         yield replace(server, forget=lambda _: delete_files(directory / "cache"))
@@ -245,7 +257,7 @@ def forebay(
     serve = [str(Path(sys.executable).with_name("forebay")), "serve", f"--port={port}"]
     command = [*serve, f"--cache-dir={directory / 'cache'}"]
     bases = {name: f"http://127.0.0.1:{port}/{origin.url}" for name, origin in origins.items()}
-    shown = "1 worker, defaults, log_level warning"
+    shown = f"{forebay_version}, 1 worker, defaults, log_level warning"
     with started(command, directory, port, environment) as program:
         yield Server("forebay", port, program, shown, bases, lambda _: _purge_all(port))
 
@@ -264,7 +276,9 @@ def paced_origin(
     numbers = (port, size_bytes, rate_bytes_per_second, think_seconds)
     log = str(directory / "access.log")
     command = [sys.executable, "-m", "bench.paced", log, *map(str, numbers)]
-    rate = f"{rate_bytes_per_second} B/s a connection" if rate_bytes_per_second else "unlimited"
+    rate = "unlimited"
+    if rate_bytes_per_second:
+        rate = f"{rate_bytes_per_second / MIB:.0f} MiB/s a connection"
     shown = f"{rate}, {1000 * think_seconds:.0f} ms to each head"
     with started(command, directory, port, cwd=Path(__file__).parent.parent) as program:
         yield Server(directory.name, port, program, shown)

@@ -117,5 +117,12 @@ def test_the_picture_is_well_formed_whatever_targets_and_ratios_there_are() -> N
     assert "case" in words
 
 
+def test_what_is_good_or_bad_by_itself_has_no_ratio_and_no_place_in_the_picture() -> None:
+    case = Case("abort", "descriptors", {}, "nginx", compares=False)
+    found = summary(case, {"nginx": values(1), "forebay": values(0)})
+    assert [ratio_text(row) for row in found] == ["", ""]
+    assert "forebay" not in plot.svg(found)
+
+
 def test_a_case_gives_a_file_its_name() -> None:
     assert file_name("hot-range, 4 KiB, clients: 64") == "hot-range-4-kib-clients-64"
