@@ -43,8 +43,7 @@ ROUND_TRIP_SECONDS = 0.05
 _CLIENTS = 64
 _SMALL_KEYS = 5000
 """So many a round at most: the fastest need half a second for them."""
-_CRAWL_BYTES_PER_SECOND = 8 * MIB
-_CRAWL_PIECE_BYTES = 16 * 1024
+_CRAWL_PIECE_BYTES = 64 * 1024
 _SETTLE_SECONDS = 30.0
 
 
@@ -184,30 +183,31 @@ def cold_throttled(stage: Stage) -> Iterator[Case]:
 
 
 def cold_beside_slow(stage: Stage) -> Iterator[Case]:
-    """What a reader of 8 MiB/s costs a fast one that asks for the same object after it.
+    """What a slow reader costs a fast one that asks for the same object after it: 32 MiB/s of a
+    large object, 8 MiB/s of the paced one.
 
     Without the slow one the paced origin's object is cold-throttled, and not measured again.
     """
 
-    def fetch(cache: Server, url: str, crawling: bool) -> Sample:
+    def fetch(cache: Server, url: str, crawl_bytes_per_second: int = 0) -> Sample:
         load = Load(f"{url}?{fresh_key()}")
         with _forgotten(cache, load), contextlib.ExitStack() as stack:
-            if crawling:
-                stack.enter_context(_crawling(load.url))
+            if crawl_bytes_per_second:
+                stack.enter_context(_crawling(load.url, crawl_bytes_per_second))
             return measure(cache, load, _last_done)
 
     def compare(cache: Server, url: str) -> Sample:
-        alone, beside = fetch(cache, url, False), fetch(cache, url, True)
+        alone, beside = fetch(cache, url), fetch(cache, url, 32 * MIB)
         notes = {"alone, s": alone.value, "beside / alone": beside.value / alone.value}
         return replace(beside, notes=notes)
 
     targets: Targets = {
-        cache.name: partial(compare, cache, stage.url(cache, "origin", "medium"))
+        cache.name: partial(compare, cache, stage.url(cache, "origin", "large"))
         for cache in stage.caches_of("origin")
     }
     yield Case("cold-beside-slow", "s", targets, "nginx", more_is_better=False)
     targets = {
-        cache.name: partial(fetch, cache, stage.url(cache, "paced", "object"), True)
+        cache.name: partial(fetch, cache, stage.url(cache, "paced", "object"), 8 * MIB)
         for cache in stage.caches_of("paced")
     }
     name = "cold-beside-slow, paced origin"
@@ -234,14 +234,14 @@ def _forgotten(server: Server, load: Load) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _crawling(url: str) -> Iterator[None]:
-    """A client that reads this at its own speed, until the block ends."""
+def _crawling(url: str, bytes_per_second: int) -> Iterator[None]:
+    """A client that reads this at such a speed, until the block ends."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     done = threading.Event()
 
     def crawl(client: socket.socket) -> None:
-        while not done.wait(_CRAWL_PIECE_BYTES / _CRAWL_BYTES_PER_SECOND):
+        while not done.wait(_CRAWL_PIECE_BYTES / bytes_per_second):
             if not client.recv(_CRAWL_PIECE_BYTES):
                 return
 
