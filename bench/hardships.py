@@ -48,8 +48,7 @@ def memory(stage: Stage) -> Iterator[Case]:
     fast = readers // 10
     for cache in stage.caches:
         cache.restart()
-    # Traffic Server takes into its memory what is asked for again.
-    warm(stage, "huge", stage.caches, times=3)
+    warm(stage, "huge", stage.caches)
     before = {cache.name: cache.anonymous_bytes() for cache in stage.caches}
 
     def grow(cache: Server) -> Sample:

@@ -159,6 +159,7 @@ def traffic_server(
         "proxy.config.cache.max_doc_size": "INT 0",
         "proxy.config.cache.ram_cache.size": "INT 4294967296",
         "proxy.config.cache.ram_cache_cutoff": "INT 2147483648",
+        "proxy.config.cache.ram_cache.use_seen_filter": "INT 0",
         "proxy.config.log.logging_enabled": "INT 0",
         "proxy.config.url_remap.remap_required": "INT 1",
         "proxy.config.admin.user_id": "STRING #-1",

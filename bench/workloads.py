@@ -162,10 +162,13 @@ def _hot(stage: Stage, path: str, clients: int, value: Callable[[Result], float]
     return {cache.name: partial(press, cache) for cache in stage.caches}
 
 
-def warm(stage: Stage, path: str, caches: Iterable[Server], times: int = 1) -> None:
-    """Have the caches fetch this from the origin, and wait until they have put it away."""
+def warm(stage: Stage, path: str, caches: Iterable[Server]) -> None:
+    """Have the caches fetch this, ask for it again, and wait until they have put it away.
+
+    Traffic Server takes into its memory what it reads, and not what it writes.
+    """
     for cache in caches:
-        for _ in range(times):
+        for _ in range(2):
             run(Load(stage.url(cache, "origin", path)))
         cache.settle()
 
