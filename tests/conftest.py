@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.blocking import RecordedBlockingError, watched_event_loop
+from tests.directories import chosen_for_temporary_files, on_a_disk
 from tests.leaks import assert_no_leaks
 
 # The same examples for everyone, so that a failure is the change's; --hypothesis-profile=explore
@@ -20,6 +23,18 @@ hypothesis.settings.register_profile("dev", _UNTIMED, derandomize=True)
 hypothesis.settings.register_profile("explore", _UNTIMED)
 hypothesis.settings.register_profile("ci", _UNTIMED, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_configure() -> None:
+    """Let caches live in memory: what hundreds of them sync would take minutes of a busy disk."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", chosen_for_temporary_files())
+
+
+@pytest.fixture(scope="session")
+def disk() -> Iterator[Path]:
+    """A directory on a real disk, where one can ask whether a page is in memory."""
+    with tempfile.TemporaryDirectory(prefix="forebay-", dir=on_a_disk()) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session", autouse=True)

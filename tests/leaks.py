@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-PATIENCE_SECONDS = 3.0
+from tests.patience import PATIENCE_SECONDS
 
 
 def open_descriptors() -> dict[int, str]:
@@ -24,7 +24,7 @@ def open_descriptors() -> dict[int, str]:
 async def assert_no_leaks(patience_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[None]:
     """Raise ``AssertionError`` where the block leaves a descriptor open or a task running.
 
-    What it opened has a few seconds to close: an upstream connection is released by a task
+    What it opened has time to close: an upstream connection is released by a task
     for which the block does not wait.
     """
     tasks_before = asyncio.all_tasks()

@@ -26,6 +26,7 @@ from forebay.cli.banner import banner, needs_warning
 from forebay.cli.common import reachable_url, server_url
 from forebay.settings import load
 from tests.fakes.scripted_server import response, scripted_server
+from tests.patience import PATIENCE_SECONDS
 
 runner = CliRunner()
 PROGRAM = str(Path(sys.executable).with_name("forebay"))
@@ -327,7 +328,7 @@ def serving(cache: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> It
 
 
 def ask(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     connection.request("GET", path)
     response = connection.getresponse()
     response.read()
@@ -344,7 +345,7 @@ def test_serve_listens_until_a_signal_and_ends_well(tmp_path: Path, number: sign
         assert str(token) in running.banner
         assert token.read_text().strip() not in running.banner
         running.process.send_signal(number)
-        rest, _ = running.process.communicate(timeout=20)
+        rest, _ = running.process.communicate(timeout=PATIENCE_SECONDS)
     assert running.process.returncode == 0
     assert rest.rstrip().endswith("Stopped.")
     assert "Traceback" not in rest
@@ -412,7 +413,7 @@ def test_workers_serve_with_what_the_command_line_said(tmp_path: Path) -> None:
         assert "with 2 workers" in running.banner
         assert ask(running.port, "/healthz") == 200
         running.process.send_signal(signal.SIGTERM)
-        rest, _ = running.process.communicate(timeout=30)
+        rest, _ = running.process.communicate(timeout=PATIENCE_SECONDS)
     assert running.process.returncode == 0, rest
     assert "Traceback" not in rest
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from forebay.cli.piping import Piping
 from forebay.cli.progress import Lines, progress_of, tell_segments
 from forebay.cli.remote import Remote, RemoteError
 from tests.fakes.scripted_server import Answer, Asked, response, scripted_server
+from tests.patience import PATIENCE_SECONDS
 
 runner = CliRunner()
 PROGRAM = str(Path(sys.executable).with_name("forebay"))
@@ -279,7 +281,7 @@ def test_a_file_that_is_there_already_is_not_fetched_again(tmp_path: Path) -> No
 def to_standard_output(*answers: Answer, sha256: str = SHA256) -> tuple[int, bytes, str]:
     with scripted_server(*answers) as server:
         command = [PROGRAM, "get", URL, "-o", "-", "--sha256", sha256, "--server", server.url]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     return done.returncode, done.stdout, done.stderr.decode()
 
 
@@ -387,12 +389,21 @@ def test_a_file_is_named_as_the_url_ends_and_never_elsewhere(
     assert files(tmp_path) == {name: BODY}
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A shell starts what runs behind it deaf to interrupts, and children inherit that."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_keeps_what_has_come_and_says_how_to_go_on(tmp_path: Path) -> None:
     asked_again, over = threading.Event(), threading.Event()
 
     def stall(_: Asked) -> bytes:
         asked_again.set()
-        over.wait(20)
+        over.wait(PATIENCE_SECONDS)
         return b""
 
     with scripted_server(cut(1000), stall) as server:
@@ -401,9 +412,9 @@ def test_an_interrupt_keeps_what_has_come_and_says_how_to_go_on(tmp_path: Path) 
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert asked_again.wait(20)
+        assert asked_again.wait(PATIENCE_SECONDS)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
         over.set()
     assert process.returncode == 130
     assert f"Stopped with 1 kB in {tmp_path / 'out.bin.part'}" in errors
@@ -430,7 +441,7 @@ def test_a_terminal_sees_a_bar_with_segments(
         remote = Remote(server.url, "secret-token")
         with progress_of(remote, URL, "file.bin", console) as meter:
             Download(remote, URL, server.url, tmp_path / "o").run(meter)
-            assert polled.wait(10)
+            assert polled.wait(PATIENCE_SECONDS)
             time.sleep(0.2)
     assert "file.bin" in screen.getvalue()
     assert "1.0/1.0 MB" in screen.getvalue()

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
@@ -68,7 +70,7 @@ class Chromium:
         self._session = held["sessionId"]
 
     async def _hear(self) -> dict[str, Any]:
-        raw = await asyncio.wait_for(self._reader.readuntil(b"\0"), 30)
+        raw = await asyncio.wait_for(self._reader.readuntil(b"\0"), PATIENCE_SECONDS)
         said: dict[str, Any] = json.loads(raw[:-1])
         if "method" in said:
             self.events.append(said)

@@ -15,6 +15,7 @@ from tests.clients.conftest import Ran, run
 from tests.clients.twice import cold_and_hot, found, mounted, sha256
 from tests.fakes import package_sites, registries
 from tests.fakes.origin import Origin
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.clients
 
@@ -209,7 +210,7 @@ async def test_containerd_fetches_an_image(tmp_path: Path, origin: Origin) -> No
                 stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     while not (home / "sock").exists():  # noqa: ASYNC110 - no event tells of it
                         await asyncio.sleep(0.05)
                 return await run(

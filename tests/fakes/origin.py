@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from forebay.model import Fields
 from tests.fakes.resources import Answer, OriginRequest, Resource, answer
+from tests.patience import PATIENCE_SECONDS
 
 __all__ = ["Origin", "OriginRequest", "Resource"]
 
@@ -133,19 +134,25 @@ class Origin:
         """The requests for one path, whatever their query, in order."""
         return [request for request in self.requests if request.path == path]
 
-    async def wait_for_connections(self, count: int, timeout_seconds: float = 5.0) -> None:
+    async def wait_for_connections(
+        self, count: int, timeout_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Return when exactly this many connections are open; ``TimeoutError`` otherwise."""
         async with asyncio.timeout(timeout_seconds):
             while self.open_connections != count:
                 await self._change()
 
-    async def wait_for_requests(self, count: int, timeout_seconds: float = 5.0) -> None:
+    async def wait_for_requests(
+        self, count: int, timeout_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Return when at least this many requests have come; ``TimeoutError`` otherwise."""
         async with asyncio.timeout(timeout_seconds):
             while len(self.requests) < count:
                 await self._change()
 
-    async def wait_for_body_bytes(self, count: int, timeout_seconds: float = 5.0) -> None:
+    async def wait_for_body_bytes(
+        self, count: int, timeout_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Return when at least this many body bytes were sent; ``TimeoutError`` otherwise."""
         async with asyncio.timeout(timeout_seconds):
             while self.body_bytes_sent < count:

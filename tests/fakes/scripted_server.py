@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tests.patience import PATIENCE_SECONDS
+
 Answer = bytes | Callable[["Asked"], bytes]
 """What is sent, after which the connection is closed."""
 
@@ -61,7 +63,7 @@ def _serve(listener: socket.socket, server: ScriptedServer, stop: threading.Even
             connection, _ = listener.accept()
         except TimeoutError:
             continue
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE_SECONDS)
         with contextlib.suppress(OSError):
             server.answer(connection)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.fakes.origin import Origin
 from tests.live.running import TOKEN, Download, Running
+from tests.patience import PATIENCE_SECONDS
 
 PROGRAM = Path(sys.executable).with_name("forebay")
 _ADDRESS = re.compile(r"listens on http://127\.0\.0\.1:(\d+)")
@@ -88,7 +89,7 @@ class Child(Running):
                         held.setdefault(worker, []).append(download)
         return held
 
-    async def end(self, timeout_seconds: float = 15.0) -> int:
+    async def end(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, timeout_seconds)
@@ -154,7 +155,7 @@ def _finish(process: subprocess.Popen[str]) -> None:
     """End the process and, by its session, its workers: those that do not go when asked, too."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -21,6 +21,7 @@ from forebay.upstream.resolver import Resolver
 from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
 from tests.fakes.origin import Origin
+from tests.patience import PATIENCE_SECONDS
 
 TOKEN = "a-token-for-tests"
 
@@ -55,7 +56,7 @@ class Download:
     async def read_until(self, count: int) -> bytes:
         """Read on until this many bytes of the body have come, or it ends."""
         while len(self.body) < count:
-            piece = await asyncio.wait_for(self.reader.read(65536), 10)
+            piece = await asyncio.wait_for(self.reader.read(65536), PATIENCE_SECONDS)
             if not piece:
                 break
             self.body += piece
@@ -99,7 +100,7 @@ class Running:
         raw = b"HTTP/1.1 1"
         try:
             while raw.startswith(b"HTTP/1.1 1"):  # interim responses say nothing of this one
-                raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         except BaseException:
             writer.transport.abort()
             raise
@@ -146,21 +147,21 @@ async def _read_body(download: Download, method: str) -> Answer:
     elif "content-length" in fields:
         length = int(fields["content-length"])
         try:
-            body = await asyncio.wait_for(reader.readexactly(length), 20)
+            body = await asyncio.wait_for(reader.readexactly(length), PATIENCE_SECONDS)
         except asyncio.IncompleteReadError as error:
             body, whole = error.partial, False
         except ConnectionError:
             whole = False
     else:
-        body = await asyncio.wait_for(reader.read(-1), 20)
+        body = await asyncio.wait_for(reader.read(-1), PATIENCE_SECONDS)
     return Answer(status, fields, body, whole)
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
     body = b""
     try:
-        while size := int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 20), 16):
-            body += (await asyncio.wait_for(reader.readexactly(size + 2), 20))[:-2]
+        while size := int(await asyncio.wait_for(reader.readuntil(b"\r\n"), PATIENCE_SECONDS), 16):
+            body += (await asyncio.wait_for(reader.readexactly(size + 2), PATIENCE_SECONDS))[:-2]
         await reader.readexactly(2)
     except (asyncio.IncompleteReadError, ConnectionError):
         return body, False
@@ -196,8 +197,8 @@ async def running(
         "upstream": {
             "allow_networks": ["127.0.0.0/8"],
             "allow_ports": list(range(1024, 65536)),
-            "connect_timeout": 2.0,
-            "stall_timeout": 2.0,
+            "connect_timeout": PATIENCE_SECONDS,
+            "stall_timeout": PATIENCE_SECONDS,
         },
     }
     for name, table in (tables or {}).items():

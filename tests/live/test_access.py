@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.origin import Origin
 from tests.live.running import TOKEN, running
+from tests.patience import PATIENCE_SECONDS
 
 FRESH = ("cache-control", "max-age=600")
 BOB = "Authorization: Bearer bob-s-token"
@@ -152,7 +153,7 @@ async def test_downloads_wait_for_their_turn_and_then_are_told_to_come_back(
         assert refused.status == 503
         assert int(refused.fields["retry-after"]) > 0
         running_one.leave()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await service.fetch("/f")).status != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

@@ -14,6 +14,7 @@ from forebay.web.protocol import protocol_with
 from tests.fakes.origin import Origin, Resource
 from tests.leaks import assert_no_leaks
 from tests.live.running import Running, reset, running
+from tests.patience import PATIENCE_SECONDS
 
 BODY = random.Random(13).randbytes(1_000_000)
 MAX_AGE = ("cache-control", "max-age=600")
@@ -22,7 +23,7 @@ NO_STORE = ("cache-control", "no-store")
 
 async def idle_only(origin: Origin, most: int = 1) -> None:
     """Return when no upstream connection is at work; idle ones may be kept for what comes next."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while origin.open_connections > most:  # noqa: ASYNC110 - counted, not told
             await asyncio.sleep(0.005)
 
@@ -32,7 +33,7 @@ async def transfers(service: Running) -> int:
 
 
 async def quiet(service: Running) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await transfers(service):  # noqa: ASYNC110 - asked, not told
             await asyncio.sleep(0.005)
 
@@ -243,7 +244,7 @@ async def _leave_after(service: Running, octets: bytes, read: int, goodbye: str)
     await writer.drain()
     count = 0
     while count < read:
-        count += len(await asyncio.wait_for(reader.read(65536), 5))
+        count += len(await asyncio.wait_for(reader.read(65536), PATIENCE_SECONDS))
     if not read:
         await asyncio.sleep(0.01)
     if goodbye == "reset":

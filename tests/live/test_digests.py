@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.origin import Origin
 from tests.live.running import Answer, Running, running
+from tests.patience import PATIENCE_SECONDS
 
 BODY = b"the very bytes " * 10_000
 LIES = BODY[:-1] + b"!"
@@ -54,7 +55,7 @@ async def stored_names(service: Running, *, complete: bool = False) -> set[str]:
 
 async def told_hit(service: Running, path: str | None = None) -> Answer:
     """The first hit that carries a digest: a transfer ends a moment after its client has it all."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         ask = service.path("/f") if path is None else path
         while True:
             hit = await service.get(ask)
@@ -100,7 +101,7 @@ async def test_a_lie_ends_short_is_never_kept_and_marks_the_mirror(
     assert len(answer.body) < len(LIES)
     mirrors = (await mirrored.admin("/-/stats")).json()["mirrors"]
     assert any(mirror["failures"] > 0.5 for mirror in mirrors)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while origin.url("/f") in await stored_names(mirrored):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     origin.add("/f", body=BODY, etag='"2"', headers=headers)
@@ -165,7 +166,7 @@ async def test_the_log_names_the_setting_where_an_upstream_contradicts_itself(
     caplog.set_level("INFO", "forebay")
     origin.add("/f", body=LIES, etag='"1"', headers=[kept, ("content-md5", b64("md5"))])
     assert not (await mirrored.get("/m/f")).whole
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while 'set upstream_digests = "ignore"' not in caplog.text:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert "(cut: The md5 digest" in caplog.text
@@ -221,7 +222,7 @@ async def test_nothing_is_computed_where_that_is_not_wanted(
     tables = {"cache": {"repr_digest": False}}
     async with running(tmp_path / "cache", origin, tables=tables) as service:
         await service.fetch("/f")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await stored_names(service, complete=True) != {origin.url("/f")}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         hit = await service.fetch("/f")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.fakes.origin import Origin
 from tests.live.children import Child, child
+from tests.patience import PATIENCE_SECONDS
 
 BODY = random.Random(17).randbytes(3_000_000)
 MAX_AGE = ("cache-control", "max-age=600")
@@ -30,7 +31,7 @@ async def ask_once(service: Child) -> int:
 
 
 async def until_it_answers(service: Child, status: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await ask_once(service) != status:  # noqa: ASYNC110 - asked, not told
             await asyncio.sleep(0.05)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.origin import Origin
 from tests.live.running import Answer, Running
+from tests.patience import PATIENCE_SECONDS
 
 MAX_AGE = ("cache-control", "max-age=600")
 NO_STORE = ("cache-control", "no-store")
@@ -18,7 +19,7 @@ async def send(service: Running, octets: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     try:
         writer.write(octets)
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
     except ConnectionError:
         return b""
     finally:
@@ -122,7 +123,7 @@ async def test_the_host_field_counts_for_nothing_beside_an_address_in_full(
     reader, writer = await asyncio.open_connection("127.0.0.1", forebay.port)
     for host in ("evil.example", f"127.0.0.1:{forebay.port}"):
         writer.write(f"GET {origin.url('/f')} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        answered = await asyncio.wait_for(reader.readuntil(b"right"), 10)
+        answered = await asyncio.wait_for(reader.readuntil(b"right"), PATIENCE_SECONDS)
         assert statuses(answered) == [200]
     writer.transport.abort()
     assert [r.fields.get("host") for r in origin.requests] == [f"127.0.0.1:{origin.port}"]

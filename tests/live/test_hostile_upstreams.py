@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes.origin import Origin
 from tests.live.running import Answer, Running, running
+from tests.patience import PATIENCE_SECONDS
 
 FRESH = b"Cache-Control: max-age=600\r\n"
 OK = b"HTTP/1.1 200 OK\r\n" + FRESH
@@ -25,7 +26,7 @@ MAX_AGE = ("cache-control", "max-age=600")
 
 async def stored(service: Running) -> list[dict[str, object]]:
     """What is in the cache, partial or whole, once nothing is under way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await service.admin("/-/transfers")).json()["transfers"]:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     listed: list[dict[str, object]] = (await service.admin("/-/objects")).json()["objects"]
@@ -227,7 +228,7 @@ async def test_a_lone_upstream_that_drips_is_given_up_in_the_end(
         port = server.sockets[0].getsockname()[1]
         mounts[0]["upstream"] = f"http://127.0.0.1:{port}/"
         async with running(tmp_path / "cache", origin, tables=tables, mounts=mounts) as service:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 answer: Answer = await service.get("/drips/f")
             assert (answer.status, answer.whole) == (200, False)
             assert set(answer.body) <= {ord("x")}

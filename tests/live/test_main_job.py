@@ -7,6 +7,7 @@ import random
 
 from tests.fakes.origin import Origin
 from tests.live.running import Running
+from tests.patience import PATIENCE_SECONDS
 
 BODY = random.Random(1).randbytes(3_000_000)
 MAX_AGE = ("cache-control", "max-age=600")
@@ -324,7 +325,7 @@ async def test_upstream_connections_are_released_on_every_way_out(
     await client.read_until(500)
     client.leave()
     slow.go_on.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         # One may be kept for the next request.
         while origin.open_connections > 1:  # noqa: ASYNC110 - counted, not told
             await asyncio.sleep(0.01)

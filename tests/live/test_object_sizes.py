@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.origin import Origin
 from tests.live.running import Running, running
+from tests.patience import PATIENCE_SECONDS
 
 MOST = 100_000
 BODY = random.Random(23).randbytes(MOST)
@@ -72,7 +73,7 @@ async def test_what_grows_too_large_is_broken_off_and_the_next_time_passed_on(
     if "chunked" in script:
         assert not answer.whole
         assert LARGER.startswith(answer.body)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await bounded.admin("/-/transfers")).json()["transfers"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         answer = await bounded.get("/pass/f")

@@ -13,9 +13,9 @@ from typing import TypeAlias, cast
 from tests.fakes.origin import Origin
 from tests.fakes.spoken import spoken
 from tests.live.running import Running, reset, running
+from tests.patience import PATIENCE_SECONDS
 
 Handler: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-PATIENCE_SECONDS = 30
 OK = spoken("200 OK", "Connection: close")
 
 

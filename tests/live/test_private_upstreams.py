@@ -16,6 +16,7 @@ import pytest
 from tests.fakes import registries
 from tests.fakes.origin import Origin, OriginRequest, Resource
 from tests.live.running import Answer, Running, running
+from tests.patience import PATIENCE_SECONDS
 
 ALICE, BOB, MALLORY = (f"Bearer {name}-secret" for name in ("alice", "bob", "mallory"))
 BODY = b"for members only " * 500
@@ -78,7 +79,7 @@ def is_hit(answer: Answer) -> bool:
 async def hot(service: Running, path: str, *lines: str) -> Answer:
     """The answer once the object has come to rest in the cache, and once more: by whatever lane
     answers then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not is_hit(answer := await service.get(path, *lines)):
             assert answer.status == 200
     return await service.get(path, *lines)
@@ -124,7 +125,7 @@ async def test_the_fast_lane_tells_credentials_apart(tmp_path: Path, origin: Ori
         async def ask(*lines: str) -> int:
             head = "\r\n".join(["GET /m/f HTTP/1.1", "Host: h", *lines, "", ""])
             writer.write(head.encode())
-            got = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            got = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
             length = int(got.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
             return int(got.split(b" ")[1])

@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.origin import Origin
 from tests.fakes.spoken import SpokenOrigin, at, spoken
 from tests.live.running import Running, running
+from tests.patience import PATIENCE_SECONDS
 
 Case: TypeAlias = tuple[tuple[str, ...], bool]
 """Status and fields of the first answer, and whether it may answer the second request."""
@@ -162,7 +163,7 @@ async def _octets(front: Running, line: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
     writer.write(f"{line}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
     finally:
         writer.close()
 
@@ -197,10 +198,10 @@ async def test_an_early_hint_does_not_wait_for_the_answer(tmp_path: Path, no_lea
     async with running(tmp_path / "cache", cast("Origin", None), mounts=mounts) as front:
         reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
         writer.write(b"POST /m/f HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        hint = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        hint = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         assert hint.startswith(b"HTTP/1.1 103 ")
         answer_now.set()
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         assert head.startswith(b"HTTP/1.1 200 ")
         writer.close()
     origin.close()

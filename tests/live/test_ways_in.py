@@ -17,6 +17,7 @@ from tests.fakes import registries
 from tests.fakes.origin import Origin
 from tests.live.children import child
 from tests.live.running import Running, running
+from tests.patience import PATIENCE_SECONDS
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -41,7 +42,7 @@ async def connect(
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{line}\r\n"
     writer.write(head.encode() + early)
-    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10), (reader, writer)
+    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS), (reader, writer)
 
 
 def ask(path: str) -> bytes:
@@ -58,7 +59,7 @@ async def test_a_tunnel_is_refused_with_a_sentence_unless_it_was_configured(
 ) -> None:
     async with running(tmp_path / "cache", origin) as service:
         head, streams = await connect(service, f"127.0.0.1:{origin.port}")
-        body = await asyncio.wait_for(streams[0].read(), 10)
+        body = await asyncio.wait_for(streams[0].read(), PATIENCE_SECONDS)
         assert head.startswith(b"HTTP/1.1 405 ")
         assert "tunnel.hosts" in json.loads(body)["detail"]
         assert not origin.connections_accepted
@@ -99,8 +100,8 @@ async def test_a_tunnel_carries_octets_both_ways(
         for sent in (early, False) if early else (False, False):
             if not sent:
                 writer.write(ask("/f"))
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-            assert await asyncio.wait_for(reader.readexactly(len(body)), 20) == body
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+            assert await asyncio.wait_for(reader.readexactly(len(body)), PATIENCE_SECONDS) == body
         await leave(streams)
         await origin.wait_for_connections(0)
 
@@ -109,7 +110,7 @@ async def test_the_end_of_the_far_side_is_the_clients_end(tmp_path: Path, origin
     origin.add("/f", body=b"last words", close=True)
     async with tunnelling(tmp_path, origin) as service:
         _, streams = await connect(service, f"127.0.0.1:{origin.port}", ask("/f"))
-        rest = await asyncio.wait_for(streams[0].read(), 10)
+        rest = await asyncio.wait_for(streams[0].read(), PATIENCE_SECONDS)
         assert rest.endswith(b"last words")
         await leave(streams)
 
@@ -161,7 +162,7 @@ async def test_a_far_side_that_refuses_is_told_as_such(tmp_path: Path, origin: O
 async def test_a_silent_tunnel_is_closed(tmp_path: Path, origin: Origin) -> None:
     async with tunnelling(tmp_path, origin, idle_timeout="50ms") as service:
         _, streams = await connect(service, f"127.0.0.1:{origin.port}")
-        assert await asyncio.wait_for(streams[0].read(), 10) == b""
+        assert await asyncio.wait_for(streams[0].read(), PATIENCE_SECONDS) == b""
         await leave(streams)
         await origin.wait_for_connections(0)
 
@@ -221,7 +222,7 @@ async def test_the_same_octets_at_two_ports_are_two_requests(
             for name, port in zip("ab", ports, strict=True):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET /f HTTP/1.1\r\nHost: cache\r\n\r\n")
-                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
                 assert await reader.readexactly(1) == name.encode()
                 await leave((reader, writer))
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.fakes.origin import Origin
 from tests.live.children import Child, child
 from tests.live.running import Download
+from tests.patience import PATIENCE_SECONDS
 
 MAX_AGE = ("cache-control", "max-age=600")
 BODY = random.Random(31).randbytes(2_000_000)
@@ -47,7 +48,7 @@ def sent_bytes(origin: Origin, path: str) -> int:
 
 async def asked(origin: Origin, path: str) -> None:
     """Return when upstream has been asked for this."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not origin.requests_for(path):
             await origin.wait_for_requests(len(origin.requests) + 1, 10)
 

@@ -15,6 +15,7 @@ import pytest
 from tests.fakes import registries
 from tests.fakes.origin import Origin, Resource
 from tests.live.running import Answer, Running, running
+from tests.patience import PATIENCE_SECONDS
 
 SIMPLE = f"Accept: {registries.SIMPLE_JSON}"
 
@@ -366,7 +367,7 @@ async def test_a_mount_at_a_host_of_its_own_links_from_the_root(
 async def _as_host(service: Running, host: str, path: str) -> Any:
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    raw = await asyncio.wait_for(reader.read(), 10)
+    raw = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
     writer.close()
     return json.loads(raw.partition(b"\r\n\r\n")[2])
 

@@ -21,6 +21,7 @@ from forebay.upstream.mirrors import Mirrors
 from tests.fakes.answers import AnsweringUpstream
 from tests.fakes.resources import Resource
 from tests.fakes.store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 
 HOST = "http://origin.example"
 BODY = random.Random(5).randbytes(300_000)
@@ -53,7 +54,10 @@ class Scene:
     """The service and all around it; ``now`` is the wall clock, which stands still."""
 
     def __init__(
-        self, *mounts: Mount, patience_seconds: float = 5.0, tells_digests: bool = False
+        self,
+        *mounts: Mount,
+        patience_seconds: float = PATIENCE_SECONDS,
+        tells_digests: bool = False,
     ) -> None:
         self.now = 1_700_000_000.0
         self.store = MemoryStore(clock=lambda: self.now)
@@ -125,7 +129,7 @@ class Scene:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return when this has become true, whatever makes it so; ``TimeoutError`` after 5 s."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0)
 

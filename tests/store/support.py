@@ -6,6 +6,7 @@ import os
 import resource
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,13 @@ def read(fileno: int, count: int = 1 << 24, position: int = 0) -> bytes:
 
 
 def blob_files(directory: Path) -> dict[str, os.stat_result]:
-    """Every blob on disk."""
+    """Every blob on disk. Looked for in a thread: where a loop runs, each call of a walk costs the
+    detector of blocking calls a look at the whole stack."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_blob_files, directory).result()
+
+
+def _blob_files(directory: Path) -> dict[str, os.stat_result]:
     return {
         name: os.stat(Path(folder) / name)
         for folder, _, names in os.walk(directory / "blobs")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,22 +161,11 @@ async def finish(store: DiskStore, entry: Entry) -> None:
     check_bytes(store, draft.entry)
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory where there is such a thing: here the syncs are only counted."""
-    parent = Path("/dev/shm")
-    if not os.access(parent, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="forebay-", dir=parent) as directory:
-        yield Path(directory)
-
-
 @pytest.mark.parametrize("seed", range(4))
 async def test_after_a_power_cut_at_any_moment_nothing_is_wrong_and_nothing_sure_is_lost(
-    memory: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    life = Life(memory, seed)
+    life = Life(tmp_path, seed)
     with monkeypatch.context() as patched:
         patched.setattr("forebay.store.blobs.os", life.disk)
         patched.setattr("forebay.store.index.os", life.disk)

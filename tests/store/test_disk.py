@@ -24,6 +24,7 @@ from forebay.ports import Selection
 from forebay.store.blobs import Blobs
 from forebay.store.disk import DiskStore
 from forebay.store.drafting import VARIANTS_PER_KEY
+from tests.patience import PATIENCE_SECONDS
 from tests.store.support import (
     BLOCK,
     blob_files,
@@ -584,7 +585,7 @@ class SlowPieces(list[bytes]):
         self.readings += 1
         if self.readings == 2:
             self.is_being_written.set()
-            assert self.may_go_on.wait(10)
+            assert self.may_go_on.wait(PATIENCE_SECONDS)
         return super().__iter__()
 
 

@@ -12,6 +12,7 @@ from forebay.upstream.client import HttpxUpstream
 from forebay.upstream.guard import Guard
 from forebay.upstream.resolver import Resolver
 from tests.fakes.tls import client_context
+from tests.patience import PATIENCE_SECONDS
 
 MakeUpstream = Callable[..., HttpxUpstream]
 
@@ -48,8 +49,8 @@ async def make_upstream() -> AsyncIterator[MakeUpstream]:
     def make(**settings: object) -> HttpxUpstream:
         defaults: dict[str, object] = {
             "guard": open_guard(),
-            "connect_timeout_seconds": 5.0,
-            "stall_timeout_seconds": 5.0,
+            "connect_timeout_seconds": PATIENCE_SECONDS,
+            "stall_timeout_seconds": PATIENCE_SECONDS,
             "tls": client_context(),
         }
         upstream = HttpxUpstream(**{**defaults, **settings})  # type: ignore[arg-type]

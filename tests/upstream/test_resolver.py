@@ -11,6 +11,7 @@ import pytest
 from forebay.errors import UpstreamTimeout, UpstreamUnreachable
 from forebay.upstream import resolver
 from forebay.upstream.resolver import Resolver, system_lookup
+from tests.patience import PATIENCE_SECONDS
 
 
 class Names:
@@ -26,7 +27,7 @@ class Names:
         self.asked.append(host)
         self.begun.release()
         if "slow" in host:
-            self.released.wait(10)
+            self.released.wait(PATIENCE_SECONDS)
         if host not in self.known:
             raise OSError("no such name")
         return self.known[host]

@@ -27,6 +27,7 @@ from forebay.upstream.slabs import SLAB_BYTES
 from forebay.upstream.wire import HIGH_WATER_BYTES
 from tests.fakes.origin import Origin, OriginRequest, Resource
 from tests.fakes.tls import server_context
+from tests.patience import PATIENCE_SECONDS
 from tests.upstream.conftest import MakeUpstream, open_guard, raw_server
 
 BODY = bytes(range(256)) * 400
@@ -108,7 +109,7 @@ async def test_what_has_come_and_was_not_read_is_told_wherever_it_waits(
 ) -> None:
     body = b"x" * (HIGH_WATER_BYTES + 500_000)
     origin.add("/f", body=body)
-    async with upstream.open(Ask(origin.url("/f"))) as response, asyncio.timeout(20):
+    async with upstream.open(Ask(origin.url("/f"))) as response, asyncio.timeout(PATIENCE_SECONDS):
         while response.unread_bytes <= HIGH_WATER_BYTES:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.01)
         assert response.unread_bytes <= len(body)
@@ -204,7 +205,7 @@ async def test_a_dripping_head_has_one_deadline(
             await asyncio.sleep(0.05)
 
     upstream = make_upstream(stall_timeout_seconds=0.3)
-    async with asyncio.timeout(5), raw_server(drip) as url:
+    async with asyncio.timeout(PATIENCE_SECONDS), raw_server(drip) as url:
         with pytest.raises(UpstreamTimeout):
             await fetch(upstream, url)
 
@@ -219,7 +220,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def test_a_body_that_drips_without_end_ends_here(make_upstream: MakeUpstream) -> None:
     upstream = make_upstream(stall_timeout_seconds=0.2, min_rate_bytes=1000)
-    async with asyncio.timeout(10), raw_server(drip) as url:
+    async with asyncio.timeout(PATIENCE_SECONDS), raw_server(drip) as url:
         with pytest.raises(UpstreamTooSlow):
             await fetch(upstream, url)
 
@@ -272,7 +273,7 @@ async def test_surplus_that_comes_later_closes_the_idle_connection(
         assert await reader.read() == b""  # closed by the client, which asked nothing more
         closed.set()
 
-    async with asyncio.timeout(5), raw_server(serve) as url:
+    async with asyncio.timeout(PATIENCE_SECONDS), raw_server(serve) as url:
         assert await fetch(upstream, url) == b"x"
         speak.set()
         await connections[0].wait()
@@ -620,7 +621,7 @@ async def test_an_answer_before_the_request_is_complete_is_given_at_once(
         yield b"x"
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(5), raw_server(refuse) as url:
+    async with asyncio.timeout(PATIENCE_SECONDS), raw_server(refuse) as url:
         ask = Ask(url, method="POST", body=endless(), body_length_bytes=9)
         async with upstream.open(ask) as response:
             assert response.head.status == 413

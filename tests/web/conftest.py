@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def our_service(_our_server: tuple[ServerThread, FakeService]) -> FakeService:
     return _our_server[1]
 
 
+@pytest.fixture
+def tmp_path(disk: Path) -> Iterator[Path]:
+    """On a disk here: of files in memory the kernel does not say whether they are there."""
+    with tempfile.TemporaryDirectory(dir=disk) as directory:
+        yield Path(directory)
+
+
 @pytest.fixture(scope="package")
 def content() -> bytes:
     """50 MiB of which every part is different."""
@@ -73,7 +81,7 @@ def content() -> bytes:
 
 
 @pytest.fixture(scope="package")
-def content_file(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("content") / "blob"
+def content_file(content: bytes, disk: Path) -> Path:
+    path = disk / "content"
     path.write_bytes(content)
     return path

@@ -16,6 +16,7 @@ import uvloop
 
 from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
+from tests.patience import PATIENCE_SECONDS
 
 SHORT = DoorLimits(
     head_seconds=0.35,
@@ -68,7 +69,7 @@ class ServerThread:
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
     @property
@@ -83,7 +84,7 @@ class ServerThread:
         sock = socket.socket()
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE_SECONDS)
         sock.connect(("127.0.0.1", self.port))
         return Client(sock)
 
@@ -192,7 +193,7 @@ class Client:
             return True
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
     """Poll until the condition holds; the generous limit is only there to end a broken test."""
     end = time.monotonic() + seconds
     while not condition():

@@ -42,6 +42,7 @@ from forebay.web.entrance import Entrance
 from forebay.web.fastlane import without_range
 from forebay.web.protocol import protocol_with
 from tests.fakes.answers import AnsweringUpstream
+from tests.patience import PATIENCE_SECONDS
 from tests.web.servers import SHORT
 
 HOST = "http://origin.example"
@@ -154,15 +155,15 @@ class Wire:
         self.writer.write("\r\n".join(head).encode("latin-1"))
 
     async def read(self, method: str = "GET") -> Got:
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         got = Got(head, b"")
         if method != "HEAD" and got.status not in (204, 304):
             length = int(got.fields["content-length"])
-            got.body = await asyncio.wait_for(self.reader.readexactly(length), 5)
+            got.body = await asyncio.wait_for(self.reader.readexactly(length), PATIENCE_SECONDS)
         return got
 
     async def is_closed(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(1), 5) == b""
+        return await asyncio.wait_for(self.reader.read(1), PATIENCE_SECONDS) == b""
 
     def close(self) -> None:
         self.writer.transport.abort()

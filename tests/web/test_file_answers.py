@@ -9,7 +9,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from forebay.web import log
 from forebay.web.application import make_app
 from forebay.web.capacity import Descriptors, Shedder
 from tests.fakes.answers import AnsweringUpstream
+from tests.patience import PATIENCE_SECONDS
 from tests.web.conftest import MIB, OURS
 from tests.web.servers import SHORT, Client, ServerThread, open_descriptors, wait_until
 
@@ -67,7 +68,11 @@ class LaneServer(ServerThread):
     def do(self, work: object) -> object:
         """Run a coroutine on the server's loop."""
         loop = self.server.servers[0].get_loop()
-        return asyncio.run_coroutine_threadsafe(work, loop).result(10)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_SECONDS)  # type: ignore[arg-type]
+
+    async def transfers(self) -> Sequence[object]:
+        """What is on its way: to be asked on the server's loop, where it comes and goes."""
+        return self.service.transfers()
 
     def fill(self, body: bytes) -> None:
         """Have this body in the cache, and nothing on the way."""
@@ -76,16 +81,14 @@ class LaneServer(ServerThread):
         with self.connect() as client:
             for _ in range(2):
                 assert client.get(f"/{URL}").body == body
-                wait_until(lambda: not self.service.transfers())
+                wait_until(lambda: not self.do(self.transfers()))
         wait_until(lambda: self.connections == 0)
         self.asked = 0
 
 
 @pytest.fixture(scope="module", params=OURS, ids="-".join)
-def _server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LaneServer]:
-    server = LaneServer(tmp_path_factory.mktemp("cache"), request.param[0])
+def _server(request: pytest.FixtureRequest, disk: Path) -> Iterator[LaneServer]:
+    server = LaneServer(disk / request.param[0], request.param[0])
     server.start()
     try:
         server.fill(random.Random(4).randbytes(SIZE))

@@ -16,6 +16,7 @@ from forebay.errors import UpstreamMisbehaved
 from forebay.model import Window
 from forebay.web.application import make_app
 from tests.fakes.service import FakeService, Hang, ScriptedBody, file_body, file_reply, reply
+from tests.patience import PATIENCE_SECONDS
 from tests.web.conftest import MIB
 from tests.web.servers import SHORT, Client, ServerThread, wait_until
 
@@ -72,7 +73,7 @@ def test_a_client_that_leaves_takes_its_pipelined_requests_along(
     client.read_head()
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    assert body.closed.wait(5)
+    assert body.closed.wait(PATIENCE_SECONDS)
     wait_until(lambda: our_server.connections == 0)
     assert len(our_service.requests) == 1
 
@@ -285,7 +286,7 @@ def test_a_client_that_accepts_nothing_is_dropped(
     our_service.answers["/f"] = lambda _: reply(body, length)
     with our_server.connect(receive_buffer_bytes=4096) as client:
         client.ask("/f")
-        assert body.closed.wait(10)
+        assert body.closed.wait(PATIENCE_SECONDS)
         wait_until(lambda: our_server.connections == 0)
         assert not client.read().whole
 
@@ -363,7 +364,7 @@ def test_a_reset_in_mid_window_releases_everything(
     client.read_head()
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    assert body.closed.wait(5)
+    assert body.closed.wait(PATIENCE_SECONDS)
     wait_until(lambda: our_server.connections == 0)
 
 
@@ -388,7 +389,7 @@ def test_a_request_whose_chunks_break_never_reaches_an_answer(
     with our_server.connect() as client:
         client.ask("/p", "Transfer-Encoding: chunked", method="POST")
         client.send(b"3\r\nabc\r\n")
-        assert our_service.asked.wait(5)
+        assert our_service.asked.wait(PATIENCE_SECONDS)
         client.send(b"nonsense\r\n")
         assert client.read().status == 400
         assert client.is_closed_by_peer()
@@ -564,7 +565,7 @@ def test_under_tls_the_same_bytes_are_copied(
     server.start()
     try:
         context = ssl.create_default_context(cafile=str(certificate[0]))
-        plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS)
         with Client(context.wrap_socket(plain, server_hostname="cache.test")) as client:
             for _ in range(2):
                 assert client.get("/f").body == content[: 10 * MIB]

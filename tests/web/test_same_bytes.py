@@ -10,6 +10,7 @@ import pytest
 from forebay.errors import UpstreamMisbehaved
 from forebay.model import Window
 from tests.fakes.service import FakeService, Hang, ScriptedBody, Step, file_body, file_reply, reply
+from tests.patience import PATIENCE_SECONDS
 from tests.web.conftest import MIB
 from tests.web.servers import ServerThread, open_descriptors, wait_until
 
@@ -182,7 +183,7 @@ def test_a_client_that_leaves_releases_a_body_that_waits(
     with any_server.connect() as client:
         client.ask("/f")
         client.read_head()
-    assert body.closed.wait(5)
+    assert body.closed.wait(PATIENCE_SECONDS)
     wait_until(any_service.noted.is_set)
 
 
@@ -192,8 +193,8 @@ def test_a_client_that_leaves_releases_a_service_that_waits(
     any_service.wait_seconds = 60.0
     with any_server.connect() as client:
         client.ask("/f")
-        assert any_service.asked.wait(5)
-    assert any_service.cancelled.wait(5)
+        assert any_service.asked.wait(PATIENCE_SECONDS)
+    assert any_service.cancelled.wait(PATIENCE_SECONDS)
 
 
 def test_a_client_that_leaves_in_mid_window_releases_everything(

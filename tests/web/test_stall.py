@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from forebay.web.stall import STEPS, TINY_BYTES, StallWatch, unacknowledged_bytes
+from tests.patience import PATIENCE_SECONDS
 
 LIMIT = 0.06
 
@@ -45,7 +46,7 @@ async def test_a_full_pipe_that_nobody_reads_is_a_stall(
     assert unacknowledged_bytes(pair[0].fileno()) > 0
     watch, stalled = _watch(pair[0], [1])
     watch.arm()
-    await asyncio.wait_for(stalled.wait(), 5)
+    await asyncio.wait_for(stalled.wait(), PATIENCE_SECONDS)
     watch.stop()
 
 
@@ -71,7 +72,7 @@ async def test_the_watch_sleeps_when_nothing_waits(
     assert not stalled.is_set()
     waiting[0] = 1
     watch.arm()
-    await asyncio.wait_for(stalled.wait(), 5)
+    await asyncio.wait_for(stalled.wait(), PATIENCE_SECONDS)
 
 
 class Client:
