@@ -155,34 +155,27 @@ def test_a_failed_installation_is_told_and_tried_again(tmp_path: Path) -> None:
     assert venv.installs() == 2
 
 
-def test_an_old_python_is_told_in_words(tmp_path: Path) -> None:
-    old = tmp_path / "python-old"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(0o755)
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 1", "Forebay needs Python 3.11 or newer"),
+        ('case "$2" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac', "apt install python3-venv"),
+    ],
+    ids=["too old", "without venv"],
+)
+def test_a_python_that_will_not_do_is_told_in_words(tmp_path: Path, script: str, told: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
     done = subprocess.run(
         ["sh", "-eu", "-c", f'. {ROOT}/scripts/_venv; ensure_venv ""', str(ROOT / "scripts/serve")],
-        env=os.environ | {"VENV": str(tmp_path / "none"), "PYTHON": str(old)},
+        env=os.environ | {"VENV": str(tmp_path / "none"), "PYTHON": str(python)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert "Forebay needs Python 3.11 or newer" in done.stderr
-
-
-def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
-    bare = tmp_path / "python-bare"
-    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac\n')
-    bare.chmod(0o755)
-    done = subprocess.run(
-        ["sh", "-eu", "-c", f'. {ROOT}/scripts/_venv; ensure_venv ""', str(ROOT / "scripts/serve")],
-        env=os.environ | {"VENV": str(tmp_path / "none"), "PYTHON": str(bare)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "apt install python3-venv" in done.stderr
+    assert told in done.stderr
 
 
 def test_every_module_stands_in_the_drawing_of_the_house() -> None:

@@ -12,9 +12,7 @@ from forebay.rules.content_range import (
     content_range,
     content_range_of,
     format_range,
-    format_range_from,
     parse_content_range,
-    parse_unsatisfied_range,
     unsatisfied_range,
 )
 from forebay.rules.ranges import IntRange, parse_range
@@ -54,19 +52,9 @@ def test_content_range_is_read_strictly(value: str, parsed: ContentRange | None)
     assert parse_content_range(value) == parsed
 
 
-@pytest.mark.parametrize(
-    ("value", "length"),
-    [
-        ("bytes */10", 10),
-        ("bytes */0", 0),
-        ("bytes */*", None),
-        ("bytes 0-1/2", None),
-        ("", None),
-        ("bytes */9223372036854775807", None),
-    ],
-)
-def test_an_unsatisfied_range_tells_the_length(value: str, length: int | None) -> None:
-    assert parse_unsatisfied_range(value) == length
+def test_an_unsatisfied_range_tells_the_length() -> None:
+    assert unsatisfied_range(0) == "bytes */0"
+    assert unsatisfied_range(10) == "bytes */10"
 
 
 @pytest.mark.parametrize("status", [200, 416])
@@ -82,5 +70,4 @@ def test_what_is_printed_is_read_back(start: int, size: int, more: int | None) -
     assert parsed == ContentRange(part.start, part.stop, length)
     assert parsed.interval == part
     assert parse_range(format_range(part)) == (IntRange(start, start + size - 1),)
-    assert parse_range(format_range_from(start)) == (IntRange(start),)
-    assert parse_unsatisfied_range(unsatisfied_range(size)) == size
+    assert parse_content_range(unsatisfied_range(size)) is None

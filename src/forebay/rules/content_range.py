@@ -13,7 +13,6 @@ from forebay.model import Head, Interval
 from forebay.rules.fields import POSITION_MAX, parse_digits, single
 
 _RANGE_RESP: Final = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)", re.IGNORECASE)
-_UNSATISFIED: Final = re.compile(r"bytes \*/([0-9]+)", re.IGNORECASE)
 
 
 class ContentRange(NamedTuple):
@@ -31,7 +30,7 @@ class ContentRange(NamedTuple):
 def parse_content_range(value: str) -> ContentRange | None:
     """The Content-Range of a part; None where it is malformed, impossible or beyond 2**63.
 
-    The form without a part (``bytes */5``) gives None: see ``parse_unsatisfied_range``.
+    The form without a part (``bytes */5``) gives None, too.
     """
     match = _RANGE_RESP.fullmatch(value.strip(" \t"))
     if match is None:
@@ -43,13 +42,6 @@ def parse_content_range(value: str) -> ContentRange | None:
     if length is not None and not last < length < POSITION_MAX:
         return None
     return ContentRange(first, last + 1, length)
-
-
-def parse_unsatisfied_range(value: str) -> int | None:
-    """The complete length in bytes that a 416 tells by ``bytes */length``; else None."""
-    match = _UNSATISFIED.fullmatch(value.strip(" \t"))
-    length = parse_digits(match[1], POSITION_MAX) if match else None
-    return None if length is None or length >= POSITION_MAX else length
 
 
 def content_range_of(head: Head) -> ContentRange | None:
@@ -74,8 +66,3 @@ def unsatisfied_range(complete_length: int) -> str:
 def format_range(interval: Interval) -> str:
     """The Range value that asks for this interval."""
     return f"bytes={interval.start}-{interval.stop - 1}"
-
-
-def format_range_from(start: int) -> str:
-    """The Range value that asks for everything from this position on."""
-    return f"bytes={start}-"

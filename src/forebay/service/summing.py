@@ -50,11 +50,12 @@ class Summing:
         if entry.entry_id in self._waiting or len(self._waiting) >= MOST_WAITING:
             return
         self._waiting[entry.entry_id] = entry
-        if self._task is None:
+        if not self.is_at_work:
             self._task = asyncio.create_task(self._work())
 
     @property
     def is_at_work(self) -> bool:
+        """Whether anything that was noted is still to be summed."""
         return self._task is not None
 
     async def close(self) -> None:
