@@ -29,8 +29,10 @@ from forebay.rules.ranges import (
     parse_range,
     part_fields,
     parts_fields,
+    plain_part,
     range_bounds_hint,
     select,
+    select_specs,
     strong_last_modified,
 )
 from tests.rules.making import Lines, date, fields, head, request
@@ -184,6 +186,28 @@ def test_more_parts_than_the_limit_give_the_whole() -> None:
     assert isinstance(parts, Parts)
     assert len(parts.intervals) == MAX_PARTS
     assert asked(spread(MAX_PARTS + 1), BIG) == Whole()
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"\A(bytes|BYTES)=[0-9]{0,20}-[0-9]{0,20}\Z"),
+        st.text("bytes=0123456789-, \t\u0663_+", max_size=30),
+        st.builds("bytes={}-{}".format, st.integers(0, 999), st.integers(0, 999)),
+    ),
+    st.one_of(st.integers(0, 999), st.integers(0, POSITION_MAX)),
+)
+def test_a_part_read_at_a_glance_is_what_the_whole_rule_selects(value: str, length: int) -> None:
+    plain = plain_part(value, length)
+    specs = parse_range(value)
+    if plain is not None:
+        assert specs is not None
+        assert select_specs(specs, length) == Part(plain)
+
+
+@given(st.integers(0, 999), st.integers(0, 999), st.integers(0, 999))
+def test_a_part_of_what_exists_is_read_at_a_glance(first: int, last: int, length: int) -> None:
+    plain = plain_part(f"bytes={first}-{last}", length)
+    assert plain == (Interval(first, last + 1) if first <= last < length else None)
 
 
 @given(SPECS, st.integers(0, 4000))

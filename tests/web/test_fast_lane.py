@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.model import (
     CacheOutcome,
@@ -39,7 +41,7 @@ from forebay.upstream.mirrors import Mirrors
 from forebay.web import log
 from forebay.web.application import make_app
 from forebay.web.entrance import Entrance
-from forebay.web.fastlane import without_range
+from forebay.web.fastlane import _RANGE_LINE, without_range
 from forebay.web.protocol import protocol_with
 from tests.fakes.answers import AnsweringUpstream
 from tests.patience import PATIENCE_SECONDS
@@ -244,6 +246,10 @@ HITS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         _fields(FRESH, ("content-digest", "sha-256=:AA==:")),
         ("Range: bytes=5-9",),
     ),
+    "a part with percent signs": (
+        _fields(FRESH, ("x-note", "50%d or %s of 100%"), ("cache-status", "100%; hit")),
+        ("Range: bytes=5-9",),
+    ),
     "a part under a condition": ({}, ('If-Range: "one"', "Range: bytes=100-199")),
     "nothing new": ({}, ('If-None-Match: "one"',)),
     "nothing new in a part": ({}, ('If-None-Match: "one"', "Range: bytes=0-0")),
@@ -299,7 +305,7 @@ def _reply_at_once(lane: Lane, request: Request) -> Reply | None:
     reply = answer.hit.reply
     body: Body | None = None
     if answer.hit.length_bytes is not None:
-        body = BytesBody(answer.content or b"")
+        body = BytesBody(bytes(answer.content or b""))
         if answer.file is not None:
             body = StoredReader(os.dup(answer.file.fileno), answer.interval)
             answer.file.release()
@@ -307,7 +313,7 @@ def _reply_at_once(lane: Lane, request: Request) -> Reply | None:
         reply.status,
         Fields((*reply.fields, *answer.changing_fields())),
         body,
-        CacheStatus(CacheOutcome.HIT, ttl_seconds=answer.ttl_seconds),
+        CacheStatus(CacheOutcome.HIT, ttl_seconds=answer.ages.ttl_seconds),
         reply.target_name,
         answer.interval.length_bytes if answer.hit.is_part else reply.length_bytes,
         reply.reason,
@@ -402,6 +408,23 @@ def test_only_a_whole_line_of_a_head_is_taken_for_its_range(
     piece: bytes, value: str | None
 ) -> None:
     assert without_range(piece) == (piece if value is None else HEAD_OCTETS, value)
+
+
+_ODDS_AND_ENDS = (
+    "\r\n", "\n", "GET / HTTP/1.1", "Host: a", "If-Range: b", "Range: bytes=0-9", "range:bytes=-9",
+    "Range:  bytes=0-", "X-Range: bytes=1-2", "Range: bytes=0-1,3-4", " folded", "ange:",
+    "\r\nRange: bytes=5-6\r\n", "Accept-Ranges: x",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_ODDS_AND_ENDS), max_size=12).map("".join).map(str.encode))
+def test_the_range_line_is_the_first_that_looks_like_one(piece: bytes) -> None:
+    match = _RANGE_LINE.search(piece)
+    if match is None or not match.start():
+        assert without_range(piece) == (piece, None)
+    else:
+        rest = piece[: match.start()] + piece[match.end() :]
+        assert without_range(piece) == (rest, match[1].decode())
 
 
 async def test_two_range_lines_are_no_range(rig: Rig) -> None:
@@ -590,13 +613,26 @@ async def test_the_admin_side_and_the_page_are_not_downloads(rig: Rig) -> None:
         wire.close()
 
 
-def test_bodies_in_memory_take_no_more_than_they_may() -> None:
+def test_bodies_in_memory_take_no_more_than_they_may_and_those_in_use_stay() -> None:
     contents = Contents(100)
-    for name in "abc":
-        contents.put(name, name.encode() * 40)
-        contents.get("a")
+    first = contents.put("a", b"a" * 40)
+    second = contents.put("b", b"b" * 40)
+    first.is_used = True
+    contents.put("c", b"c" * 40)
     assert contents.held_bytes == 80
     assert contents.get("b") is None
-    assert contents.get("a") == b"a" * 40
-    contents.put("d", b"d" * 101)
+    assert second.octets is None  # whoever still has it keeps no body in memory
+    assert contents.get("a") is first
+    assert first.octets == b"a" * 40
+    assert contents.put("d", b"d" * 101).octets == b"d" * 101
     assert contents.held_bytes == 0
+    assert first.octets is None
+
+
+def test_a_body_is_held_although_all_others_are_in_use() -> None:
+    contents = Contents(100)
+    for name in "abcdef":
+        content = contents.put(name, name.encode() * 40)
+        assert contents.get(name) is content
+        content.is_used = True
+    assert contents.held_bytes == 80

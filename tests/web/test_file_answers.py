@@ -18,7 +18,7 @@ import pytest
 from forebay.model import Interval, Mount
 from forebay.ports import Selection
 from forebay.service import Service
-from forebay.service.held import HeldFiles, read_resident
+from forebay.service.held import HeldFiles, Scratch
 from forebay.store.disk import DiskStore
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.pace import Slots
@@ -247,7 +247,7 @@ def _leaves_memory(blob: Path) -> bool:
         os.fsync(fileno)
         os.posix_fadvise(fileno, 0, 0, os.POSIX_FADV_DONTNEED)
         # Elsewhere in the file: asking makes the kernel begin to read ahead.
-        return read_resident(fileno, Interval(SIZE // 2, SIZE // 2 + 4096)) is None
+        return Scratch(4096).read(fileno, Interval(SIZE // 2, SIZE // 2 + 4096)) is None
     finally:
         os.close(fileno)
 
@@ -311,6 +311,6 @@ async def test_held_files_are_bounded_and_close_with_their_last_user(tmp_path: P
     while len(files):  # noqa: ASYNC110  the timer tells nobody
         await asyncio.sleep(0.005)
     assert len(open_descriptors()) == before + 1
-    assert read_resident(used.fileno, Interval(0, 3)) in (b"abc", None)
+    assert Scratch(3).read(used.fileno, Interval(0, 3)) in (b"abc", None)
     used.release()
     assert len(open_descriptors()) == before

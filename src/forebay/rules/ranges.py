@@ -157,6 +157,16 @@ def select(request: Request, head: Head, length_bytes: int) -> Selected:
     return select_specs(specs, length_bytes)
 
 
+def plain_part(value: str, length_bytes: int) -> Interval | None:
+    """What ``select_specs`` makes of a value that plainly names one part that exists, which is
+    what downloads in parts ask for. None says nothing: ``parse_range`` is to be asked."""
+    match = _ONE_INTERVAL.fullmatch(value)
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2])
+    return Interval(first, last + 1) if first <= last < length_bytes else None
+
+
 def select_specs(specs: RangeSpecs, length_bytes: int) -> Selected:
     """The same where Range is known to apply: its specs alone against the length."""
     # 3. Nothing of it exists. Of an empty representation a suffix does, and it is the whole.

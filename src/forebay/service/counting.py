@@ -17,8 +17,9 @@ class Counts:
 
     def note(self, reply: Reply, sent_bytes: int) -> None:
         """A reply has been sent, as far as it was."""
-        self._replies[reply.cache_status.outcome.value] += 1
-        if reply.cache_status.collapsed:
+        status = reply.cache_status
+        self._replies[status.outcome] += 1
+        if status.collapsed:
             self._replies["collapsed"] += 1
         self.served_bytes += sent_bytes
 

@@ -18,31 +18,56 @@ HELD_SECONDS = 5.0
 """After this long every descriptor is let go, and opened again by the next hit: what was purged
 or evicted gives its room back, and opening costs nothing at this distance."""
 
+_NO_WAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class Content:
+    """A body, for as long as it is held: ``octets`` are None when it had to leave.
+
+    Whoever uses it says so by ``is_used``; that costs less than keeping all in the order of use.
+    """
+
+    __slots__ = ("is_used", "octets")
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets: bytes | None = octets
+        self.is_used = False
+
 
 class Contents:
-    """Bodies by entry id, the least recently used leaving first when they take too much."""
+    """Bodies by entry id. When they take too much the oldest leaves that was not used since it
+    was looked at last (second chance)."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held: OrderedDict[str, Content] = OrderedDict()
         self._held_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         return self._held_bytes
 
-    def get(self, entry_id: str) -> bytes | None:
-        content = self._held.get(entry_id)
-        if content is not None:
-            self._held.move_to_end(entry_id)
+    def get(self, entry_id: str) -> Content | None:
+        return self._held.get(entry_id)
+
+    def put(self, entry_id: str, octets: bytes) -> Content:
+        """Hold this body, which is not there yet, unless it is larger than all may be."""
+        content = Content(octets)
+        while self._held and self._held_bytes + len(octets) > self._limit_bytes:
+            self._look_at_oldest()
+        if len(octets) <= self._limit_bytes:
+            self._held[entry_id] = content
+            self._held_bytes += len(octets)
         return content
 
-    def put(self, entry_id: str, content: bytes) -> None:
-        """Keep this content, which is not there yet, for as long as there is room."""
-        self._held[entry_id] = content
-        self._held_bytes += len(content)
-        while self._held_bytes > self._limit_bytes:
-            self._held_bytes -= len(self._held.popitem(last=False)[1])
+    def _look_at_oldest(self) -> None:
+        entry_id, content = self._held.popitem(last=False)
+        if content.is_used:
+            content.is_used = False
+            self._held[entry_id] = content
+            return
+        self._held_bytes -= len(content.octets or b"")
+        content.octets = None
 
 
 class HeldFile:
@@ -105,13 +130,22 @@ class HeldFiles:
             file.release()
 
 
-def read_resident(fileno: int, interval: Interval) -> bytes | None:
-    """The bytes if all are in memory, else None: one system call that fails rather than wait."""
-    if not interval.length_bytes:
-        return b""
-    buffer = bytearray(interval.length_bytes)
-    try:
-        got = os.preadv(fileno, [buffer], interval.start, getattr(os, "RWF_NOWAIT", 0))
-    except OSError:
-        return None
-    return bytes(buffer) if got == len(buffer) else None
+class Scratch:
+    """Room into which small parts of files are read, one after the other.
+
+    Fresh memory for each would cost more than reading 64 KiB does.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._view = memoryview(bytearray(size_bytes))
+
+    def read(self, fileno: int, interval: Interval) -> memoryview | None:
+        """The bytes if all are in memory and there is room for them, else None: one system call
+        that fails rather than wait. They are good until the next ones are read."""
+        start, stop = interval
+        view = self._view[: stop - start]
+        try:
+            got = os.preadv(fileno, [view], start, _NO_WAIT)
+        except OSError:
+            return None
+        return view if got == stop - start else None

@@ -17,30 +17,24 @@ and is never wrong.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from forebay.errors import ForebayError, StoreError
 from forebay.model import CacheOutcome, CacheStatus, Entry, Fields, Interval, Request, Target
-from forebay.ports import Reply
 from forebay.presets import preset_of
 from forebay.presets.contract import unchanged_reply
 from forebay.rules import freshness, ranges
-from forebay.rules.cache_status import format_cache_status
-from forebay.rules.content_range import content_range
 from forebay.rules.dates import parse_http_date
 from forebay.rules.fields import single
-from forebay.rules.heads import format_age
 from forebay.rules.lifetimes import current_age, freshness_lifetime
 from forebay.service import replies
-from forebay.service.held import Contents, HeldFile, HeldFiles, read_resident
+from forebay.service.held import Content, Contents, HeldFile, HeldFiles, Scratch
+from forebay.service.hits import SMALL_BYTES, Answer, Hit, Question
 from forebay.service.selecting import selected
 
-SMALL_BYTES = 64 * 1024
-"""The longest body that is written together with its head. Longer ones leave by ``sendfile``."""
 CONTENT_BYTES = 32 * 1024 * 1024
 """What all bodies in memory may take together. The page cache has them too: this spares opening,
 reading and closing a file, and need only hold what is asked for many times a second."""
@@ -78,67 +72,6 @@ class PeekableStore(Protocol):
         """As ``ports.Store.touch``."""
 
 
-@dataclass(slots=True, eq=False)
-class Question:
-    """A request, its Range left out, that may be answered at once, and what was found for it
-    last: ``whole`` without Range, ``part`` with any that asks for a single part."""
-
-    request: Request
-    target: Target
-    entries: tuple[Entry, ...] | None = None
-    whole: Hit | None = None
-    part: Hit | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Hit:
-    """What the rules made of one request and one entry, good for as long as that is fresh.
-
-    ``reply`` lacks a body, and its fields lack those of ``Answer.changing_fields``.
-    ``length_bytes`` is the entry's, None where no body follows.
-    """
-
-    reply: Reply
-    entry: Entry
-    initial_age_seconds: float
-    lifetime_seconds: float
-    length_bytes: int | None
-    is_part: bool
-
-
-class Answer(NamedTuple):
-    """A hit at one moment. What follows the head is ``content``, or where that is None the
-    ``interval`` of ``file``, which the caller releases."""
-
-    hit: Hit
-    age_seconds: int
-    ttl_seconds: int
-    interval: Interval
-    content: bytes | None
-    file: HeldFile | None
-
-    def changing_fields(self) -> tuple[tuple[str, str], ...]:
-        """What is still to be added to the reply's fields, at their end."""
-        return (*self.part_fields(), *self.time_fields())
-
-    def part_fields(self) -> tuple[tuple[str, str], ...]:
-        """Those that a 206 has for its part (``ranges.part_fields``)."""
-        if not self.hit.is_part:
-            return ()
-        return (
-            ("content-range", content_range(self.interval, self.hit.length_bytes)),
-            ("content-length", str(self.interval.length_bytes)),
-        )
-
-    def time_fields(self) -> tuple[tuple[str, str], ...]:
-        """Those that change with time."""
-        status = CacheStatus(CacheOutcome.HIT, ttl_seconds=self.ttl_seconds)
-        return (
-            ("age", format_age(self.age_seconds)),
-            ("cache-status", format_cache_status(status)),
-        )
-
-
 class Lane:
     """Answers what it can at once. Not safe for threads; nothing here waits.
 
@@ -159,6 +92,7 @@ class Lane:
         self._clock = clock
         self._contents = Contents(CONTENT_BYTES)
         self._files = HeldFiles()
+        self._scratch = Scratch(SMALL_BYTES)
 
     def close(self) -> None:
         """Let go of every descriptor that nothing is being sent from."""
@@ -185,7 +119,7 @@ class Lane:
         return Question(request, target)
 
     def answer(
-        self, question: Question, range_value: str | None = None, *, may_send_files: bool = True
+        self, question: Question, range_value: str | None = None, may_send_files: bool = True
     ) -> Answer | None:
         """The answer if there is one now. Notes the use of the entry.
 
@@ -196,28 +130,32 @@ class Lane:
             return None
         if entries is not question.entries:
             question.entries, question.whole, question.part = entries, None, None
-        if question.request.method != "GET":
-            range_value = None  # Only GET has ranges (RFC 9110 §14.2).
-        hit = question.whole if range_value is None else question.part
-        hit = hit or self._look(question, entries, range_value)
-        if hit is None:
+        if range_value is None or question.request.method != "GET":
+            # Only GET has ranges (RFC 9110 §14.2).
+            hit = question.whole or self._look(question, entries, None)
+            interval = None if hit is None else hit.whole
+        else:
+            hit = question.part or self._look(question, entries, range_value)
+            interval = None if hit is None else _interval(hit, range_value)
+        if hit is None or interval is None:
             return None
-        # The same arithmetic as in ``current_age``, so that both lanes give the same second.
-        entry = hit.entry
-        age = hit.initial_age_seconds + max(0.0, self._clock() - entry.response_time)
-        if age >= hit.lifetime_seconds:
+        ages = hit.ages_at(self._clock())
+        if ages is None:
             return None
-        interval = _interval(hit, range_value)
-        if interval is None:
+        file: HeldFile | None = None
+        content: bytes | memoryview | None
+        if hit.is_small:
+            content = self._octets(hit)
+            if content is not None and interval is not hit.whole:
+                content = content[interval.start : interval.stop]
+        elif interval.stop - interval.start <= SMALL_BYTES:
+            content = self._part(hit.entry, interval)
+        else:
+            content, file = None, self._file(hit.entry, interval) if may_send_files else None
+        if content is None and file is None:
             return None
-        found = self._bytes_of(entry, interval, may_send_files=may_send_files)
-        if found is None:
-            return None
-        self._store.touch(entry)
-        ttl = math.floor(hit.lifetime_seconds - age)
-        if isinstance(found, HeldFile):
-            return Answer(hit, math.floor(age), ttl, interval, None, found)
-        return Answer(hit, math.floor(age), ttl, interval, found, None)
+        self._store.touch(hit.entry)
+        return Answer(hit, ages, interval, content, file)
 
     def _look(
         self, question: Question, entries: tuple[Entry, ...], range_value: str | None
@@ -246,13 +184,14 @@ class Lane:
             return None  # What it is instead may be another thing for another Range.
         reply = replies.headed(shaped, entry, CacheStatus(CacheOutcome.HIT), now, None)
         reply.fields = _lasting(reply.fields, is_part=is_part)
+        born, policy = entry.response_time, target.mount.policy
         hit = Hit(
             reply,
             entry,
-            current_age(entry, entry.response_time),
-            freshness_lifetime(entry.head, target.mount.policy, target.path, entry.response_time),
+            current_age(entry, born),
+            freshness_lifetime(entry.head, policy, target.path, born),
             entry.length_bytes if isinstance(shaped, replies.Bytes) else None,
-            is_part,
+            is_part=is_part,
         )
         if range_value is None:
             question.whole = hit
@@ -260,44 +199,53 @@ class Lane:
             question.part = hit
         return hit
 
-    def _bytes_of(
-        self, entry: Entry, interval: Interval, *, may_send_files: bool
-    ) -> bytes | HeldFile | None:
-        """The entry's bytes where they can be had at once, or the file to send them from."""
-        if not interval.length_bytes:
+    def _octets(self, hit: Hit) -> bytes | None:
+        """The whole body of a small hit, from memory or from disk where that waits for nothing."""
+        if not hit.length_bytes:
             return b""
-        if (entry.length_bytes or 0) <= SMALL_BYTES:
-            content = self._content(entry)
-            return content if content is None else content[interval.start : interval.stop]
-        is_small = interval.length_bytes <= SMALL_BYTES
-        if not (is_small or may_send_files) or self._store.needs_verification(entry, interval):
+        held = hit.content
+        if held is None or held.octets is None:
+            held = self._contents.get(hit.entry.entry_id) or self._loaded(hit.entry)
+            if held is None:
+                return None
+            hit.content = held
+        held.is_used = True
+        return held.octets
+
+    def _loaded(self, entry: Entry) -> Content | None:
+        if self._store.needs_verification(entry):
             return None
         try:
-            file = self._files.get(entry.entry_id) or self._open(entry)
+            fileno = self._store.open_reader(entry)
         except StoreError:
             return None
-        return read_resident(file.fileno, interval) if is_small else file.use()
+        try:
+            octets = self._scratch.read(fileno, Interval(0, entry.length_bytes or 0))
+        finally:
+            os.close(fileno)
+        return None if octets is None else self._contents.put(entry.entry_id, bytes(octets))
 
-    def _open(self, entry: Entry) -> HeldFile:
-        return self._files.put(entry.entry_id, self._store.open_reader(entry))
+    def _part(self, entry: Entry, interval: Interval) -> memoryview | None:
+        """A small part of a large entry, where reading it waits for nothing."""
+        file = self._proven(entry, interval)
+        return None if file is None else self._scratch.read(file.fileno, interval)
 
-    def _content(self, entry: Entry) -> bytes | None:
-        """The whole of a small entry, from memory or, where that waits for nothing, from disk."""
-        content = self._contents.get(entry.entry_id)
-        if content is None:
-            if self._store.needs_verification(entry):
-                return None
+    def _file(self, entry: Entry, interval: Interval) -> HeldFile | None:
+        """The file to send this from, in use."""
+        file = self._proven(entry, interval)
+        return None if file is None else file.use()
+
+    def _proven(self, entry: Entry, interval: Interval) -> HeldFile | None:
+        """The entry's file, where these bytes of it may be sent as they are."""
+        if self._store.needs_verification(entry, interval):
+            return None
+        file = self._files.get(entry.entry_id)
+        if file is None:
             try:
-                fileno = self._store.open_reader(entry)
+                file = self._files.put(entry.entry_id, self._store.open_reader(entry))
             except StoreError:
                 return None
-            try:
-                content = read_resident(fileno, Interval(0, entry.length_bytes or 0))
-            finally:
-                os.close(fileno)
-            if content is not None:
-                self._contents.put(entry.entry_id, content)
-        return content
+        return file
 
 
 def _is_plain(request: Request, target: Target) -> bool:
@@ -322,13 +270,14 @@ def _is_one_part(shaped: replies.Plain | replies.Bytes) -> bool:
     return isinstance(shaped, replies.Bytes) and shaped.status == 206 and shaped.layout is None
 
 
-def _interval(hit: Hit, range_value: str | None) -> Interval | None:
+def _interval(hit: Hit, range_value: str) -> Interval | None:
     """The bytes of the entry that follow the head; None where Range says something else than
     one part."""
     if hit.length_bytes is None:
-        return Interval(0, 0)
-    if range_value is None:
-        return Interval(0, hit.length_bytes)
+        return hit.whole
+    plain = ranges.plain_part(range_value, hit.length_bytes)
+    if plain is not None:
+        return plain
     specs = ranges.parse_range(range_value)
     match None if specs is None else ranges.select_specs(specs, hit.length_bytes):
         case ranges.Part(interval):

@@ -36,7 +36,8 @@ class Lookups:
 
     def cached(self, key: str) -> tuple[Entry, ...] | None:
         """What is stored under this key, None when only the index knows."""
-        self._notice_others()
+        if self._generation is not None:
+            self._notice_others()
         entries = self._known.get(key)
         if entries is not None:
             self._known.move_to_end(key)

@@ -54,7 +54,7 @@ class Found(NamedTuple):
     damaged: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Use:
     """Uses of an entry since the last flush."""
 

@@ -52,9 +52,12 @@ class Upkeep:
 
     def note_use(self, entry_id: str, now: float) -> None:
         """Remember a use until the next tick. Beyond a bound, uses of further entries are lost."""
-        earlier = self._uses.get(entry_id)
-        if earlier is not None or len(self._uses) < _MOST_PENDING_USES:
-            self._uses[entry_id] = Use(earlier.count + 1 if earlier else 1, now)
+        use = self._uses.get(entry_id)
+        if use is not None:
+            use.count += 1
+            use.last_time = now
+        elif len(self._uses) < _MOST_PENDING_USES:
+            self._uses[entry_id] = Use(1, now)
 
     async def write_pending_uses(self) -> None:
         """Write uses down if there are any. Raises ``StoreError``."""

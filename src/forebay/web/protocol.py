@@ -55,8 +55,10 @@ class ForebayHttpProtocol(TunnellingConnection):
         if express is None:
             super().data_received(data)
             return
-        if self._is_idle() and self._give_at_once(express.answer_octets(data)):
-            return
+        if self._is_idle():
+            response = express.answer_octets(data)
+            if response is not None and self._give_at_once(response):
+                return
         express.begin(data)
         super().data_received(data)
         express.end(in_message=self._in_message(data))
@@ -79,13 +81,10 @@ class ForebayHttpProtocol(TunnellingConnection):
         """Give a whole response, if there is one, and rest until the next request."""
         if response is None:
             return False
-        if isinstance(response, FileAnswer) and not self.descriptors.take(1):
-            response.decline()  # The ordinary way says that there is no room.
-            return False
-        self._disarm_deadline()
         if isinstance(response, FileAnswer):
-            self._send_file(response)
-            return True
+            return self._send_file(response)
+        if self._deadline is not None:
+            self._disarm_deadline()
         self.cycle = ANSWERED  # type: ignore[assignment]  # has what is read of a cycle that is over
         self.write(response)
         self._rest()
@@ -102,12 +101,18 @@ class ForebayHttpProtocol(TunnellingConnection):
         """The same, where answers given at once have left the timer as it was."""
         return max(super().resting_since, self._answered_time)
 
-    def _send_file(self, answer: FileAnswer) -> None:
-        """Let a file leave; what comes meanwhile waits behind it as behind any other answer."""
+    def _send_file(self, answer: FileAnswer) -> bool:
+        """Let a file leave, if there is room; what comes meanwhile waits behind it as behind any
+        other answer."""
+        if not self.descriptors.take(1):
+            answer.decline()  # The ordinary way says that there is no room.
+            return False
+        self._disarm_deadline()
         self._unset_keepalive_if_required()
         cycle = FileCycle(self, answer, self._file_sent)
         self.cycle = self._running = cycle  # type: ignore[assignment]  # has the same face
         cycle.begin()
+        return True
 
     def _file_sent(self, cycle: FileCycle) -> None:
         if self.pipeline or not cycle.keep_alive or self.transport.is_closing():
