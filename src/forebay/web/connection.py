@@ -1,9 +1,9 @@
 """One client connection: uvicorn's httptools protocol, held to our promises.
 
-What it adds: zero-copy sends (``zerocopy``), statuses beyond 599, the request target as it came
-(``asgi.RAW_TARGET``), an absolute deadline for a head, bounds on heads and pipelines, refusal of
-what llhttp lets pass (``heads``), refusals that wait their turn behind running answers, clients
-that stall, half-close or vanish, and no Date or Server of the server's own.
+What it adds: statuses beyond 599, the request target as it came (``asgi.RAW_TARGET``), an absolute
+deadline for a head, bounds on heads and pipelines, refusal of what llhttp lets pass (``heads``),
+refusals that wait their turn behind running answers, clients that half-close or vanish, and no
+Date or Server of the server's own. How octets go out, and clients that take none: ``sending``.
 
 How a client leaves. A reset is the end. The end of the client's stream may be ``close`` or
 ``shutdown(SHUT_WR)``, which only a byte of ours tells apart: a response that is moving goes on
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import struct
 import urllib.parse
@@ -28,13 +27,9 @@ from forebay.web.asgi import ADMIN_SIDE, INTERIM, RAW_TARGET, ZERO_COPY, App, Sc
 from forebay.web.capacity import DESCRIPTORS, REQUEST_DESCRIPTORS, SHEDDER, Descriptors, Shedder
 from forebay.web.cycle import Cycle
 from forebay.web.heads import Refusal
-from forebay.web.limits import AdminAddress, DoorLimits
+from forebay.web.limits import AdminAddress
 from forebay.web.refusals import refusal_app
-from forebay.web.stall import StallWatch
-from forebay.web.uvicorn_surface import HttpToolsProtocol
-from forebay.web.zerocopy import FileSend
-
-logger = logging.getLogger("forebay.web")
+from forebay.web.sending import SendingConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -47,23 +42,19 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-class ClientConnection(HttpToolsProtocol):
+class ClientConnection(SendingConnection):
     """One client connection. uvicorn makes it and calls it as any ``asyncio.Protocol``."""
 
-    limits: ClassVar[DoorLimits] = DoorLimits()
     descriptors: ClassVar[Descriptors] = DESCRIPTORS
     shedder: ClassVar[Shedder] = SHEDDER
     admin_address: ClassVar[AdminAddress | None] = None
     """Where the admin side has an address of its own; connections there are marked."""
     is_admin_side: bool = False
-    socket_fileno: int = -1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ws_protocol_class = None
         self._running: Cycle | None = None
-        self._sender: FileSend | None = None
-        self._stall: StallWatch | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -72,24 +63,15 @@ class ClientConnection(HttpToolsProtocol):
         self._refusal: Refusal | None = None
         self._deaf = False
         self._half_closed = False
-        self._written_bytes = 0
-        self._sender_bytes = 0
         self._early: bytearray | None = None
 
     # The connection comes and goes.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Nothing held back: "resumed" then means "empty", and a slow reader costs one piece.
-        transport.set_write_buffer_limits(high=0)
         sock = transport.get_extra_info("socket")
-        self.socket_fileno = sock.fileno() if sock is not None else -1
         if self.admin_address is not None and sock is not None:
             self.is_admin_side = self.admin_address.is_of(sock.getsockname())
-        self._stall = StallWatch(
-            self.loop, self.limits.stall_seconds, self.socket_fileno, self._waiting, self._stalled,
-            self._given, self.limits.min_rate_bytes,
-        )  # fmt: skip
         self._arm_deadline()
         self._turn_away_surplus()
 
@@ -119,10 +101,7 @@ class ClientConnection(HttpToolsProtocol):
         for timer in (self._deadline, self._grace):
             if timer is not None:
                 timer.cancel()
-        if self._stall is not None:
-            self._stall.stop()
         self._unset_keepalive_if_required()
-        self._abandon_all()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -366,30 +345,7 @@ class ClientConnection(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.close()
 
-    # Octets go out: the face towards ``Cycle``.
-
-    def write(self, data: bytes) -> None:
-        """Give octets to the transport, and look out for a client that does not take them."""
-        self._written_bytes += len(data)
-        self.transport.write(data)
-        if self.transport.get_write_buffer_size() and self._stall is not None:
-            self._stall.arm()
-
-    async def drained(self) -> None:
-        """Wait until the transport's buffer is empty, or the connection is lost."""
-        while not self.transport.is_closing() and self.transport.get_write_buffer_size():
-            await self.flow.drain()
-            if not self.flow.write_paused and self.transport.get_write_buffer_size():
-                await asyncio.sleep(0)  # Not paused yet: never spin without letting it run.
-
-    def watch(self, sender: FileSend | None) -> None:
-        """A sender is at work (or, with None, has finished)."""
-        if self._sender is not None:
-            self._written_bytes += self._sender_bytes - self._sender.left_bytes
-        self._sender = sender
-        self._sender_bytes = sender.left_bytes if sender is not None else 0
-        if sender is not None and self._stall is not None:
-            self._stall.arm()
+    # Answers end: the face towards ``Cycle``, beside that of ``SendingConnection``.
 
     def resume_reading(self) -> None:
         """Listen again, unless enough requests wait already."""
@@ -428,20 +384,3 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self._grace = self.loop.call_later(self.limits.linger_seconds, self.transport.abort)
-
-    # A client that accepts nothing.
-
-    def _waiting(self) -> int:
-        """Bytes that wait for the client outside the kernel."""
-        held = self.transport.get_write_buffer_size()
-        return held + (self._sender.left_bytes if self._sender is not None else 0)
-
-    def _given(self) -> int:
-        """Bytes that the kernel has been given for the client."""
-        sent = self._sender_bytes - self._sender.left_bytes if self._sender is not None else 0
-        return self._written_bytes + sent - self.transport.get_write_buffer_size()
-
-    def _stalled(self) -> None:
-        logger.info("a client took no bytes, or too few, for too long and was dropped")
-        self._abandon_all()
-        self.transport.abort()
