@@ -29,6 +29,7 @@ from forebay.store.engine import Engine
 from forebay.store.progress import Progress
 from forebay.store.room import Claim
 from forebay.store.rows import Row
+from forebay.store.running_sums import RunningSums
 from forebay.store.sums import Sum, blocks_to_sum, sums_of
 
 
@@ -56,6 +57,7 @@ class DiskDraft:
         self._known = known
         self._progress = progress
         self._summed = summed
+        self._running_sums = RunningSums()
         self._writing: set[Future[int]] = set()
         self._pending_bytes = 0
         self._growing = asyncio.Lock()
@@ -106,8 +108,9 @@ class DiskDraft:
         self._claim.written_bytes = max(self._claim.written_bytes, size_bytes)
 
     def _write(self, position: int, pieces: Sequence[Octets]) -> int:
-        """In a thread: the bytes, and for the other workers that they are there."""
+        """In a thread: the bytes, their sums, and for the other workers that they are there."""
         size_bytes = blobs.write_pieces(self._fileno, position, pieces)
+        self._running_sums.add(position, pieces)
         if self._progress is not None:
             self._progress.add(Interval(position, position + sum(map(len, pieces))))
         return size_bytes
@@ -196,7 +199,8 @@ class DiskDraft:
             if covered is None:
                 covered = whole_coverage(blobs.measure(self._fileno).length_bytes)
             # Before the sync, while they are what was written and not what the disk kept of it.
-            sums = sums_of(self._fileno, blocks_to_sum(covered, self._summed))
+            sums, unknown = self._running_sums.take(blocks_to_sum(covered, self._summed))
+            sums = sorted(sums + sums_of(self._fileno, unknown))
             measured = blobs.sync(self._fileno)
             if sync_name:
                 with suppress(FileNotFoundError):  # the directory was deleted: no row either

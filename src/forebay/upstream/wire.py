@@ -26,7 +26,7 @@ from forebay.errors import (
 from forebay.model import Head, Octets
 from forebay.rules.patience import Patience
 from forebay.upstream.incoming import Incoming, ReceivedHead
-from forebay.upstream.slabs import VIEW_FROM_BYTES, Slabs
+from forebay.upstream.slabs import Slabs, is_view_worth
 
 HIGH_WATER_BYTES = 1_048_576
 """Bytes held for a reader before the socket is no longer read from."""
@@ -63,6 +63,7 @@ class Wire(asyncio.BufferedProtocol):
         self._reading_paused = False
         self._slabs = slabs
         self._slab = bytearray()
+        self._filled_slab = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -74,13 +75,15 @@ class Wire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - ours is larger
         # The loop fills it before it calls another wire: one slab serves all that read little.
-        self._slab = self._slabs.take()
+        waiting_bytes = _held_by_kernel(self._transport) if self._filled_slab else 0
+        self._slab = self._slabs.take(waiting_bytes)
         # A view, because TLS in asyncio slices what it gets here in order to go on in it.
         return memoryview(self._slab)
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._filled_slab = nbytes == len(self._slab)
         received = memoryview(self._slab)[:nbytes]
-        self._received(received if nbytes >= VIEW_FROM_BYTES else bytes(received))
+        self._received(received if is_view_worth(nbytes, self._slab) else bytes(received))
 
     def _received(self, data: Octets) -> None:
         incoming = self._incoming
