@@ -55,7 +55,7 @@ def table(preset: str, **more: Any) -> dict[str, Any]:
         ("git-lfs", f"git config --global url.{BASE}/m/.insteadOf https://up.example/"),
         ("go", f"export GOPROXY={BASE}/m,direct"),
         ("cargo", f'registry = "sparse+{BASE}/m/"'),
-        ("maven", f"<url>{BASE}/m/</url></mirror></mirrors>"),
+        ("maven", f"<url>{BASE}/m/</url></mirror></mirrors></settings>"),
         ("conda", f"conda config --set channel_alias {BASE}/m"),
         ("curl", f"curl -C - -LO {BASE}/https://HOST/PATH"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,13 @@ class Ran:
 
 async def run(*command: str, cwd: Path, timeout_seconds: float = 60.0, **environment: str) -> Ran:
     """Run a program with a clean environment; skips the test where the machine lacks it."""
+    return await run_in(environment, *command, cwd=cwd, timeout_seconds=timeout_seconds)
+
+
+async def run_in(
+    environment: Mapping[str, str], *command: str, cwd: Path, timeout_seconds: float = 60.0
+) -> Ran:
+    """The same with the environment as it has been put together."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed here")
     process = await asyncio.create_subprocess_exec(

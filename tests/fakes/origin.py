@@ -287,7 +287,10 @@ class _Connection(asyncio.StreamReaderProtocol):
     async def _read_request(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> OriginRequest:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first = await reader.readexactly(1)
+        if first == b"\x16":  # a TLS handshake, on a port that is plain
+            raise _HungUp
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *lines = head[:-4].split("\r\n")
         method, target, _ = line.split(" ")
         pairs = (text.partition(":") for text in lines)

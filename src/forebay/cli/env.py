@@ -1,6 +1,8 @@
 """``forebay env``: what to set so that a client goes through the running configuration.
 
-Everything is printed as it is to be typed or written, comments with ``#``, nothing is changed.
+Everything is printed as it is to be typed or written, nothing is changed. Lines with ``#`` are for
+the reader; one that ends in "in FILE:" says that what follows, up to the next, belongs there, and
+all else is for a shell. Capitals stand for what only the reader knows.
 The lines for each client are functions of the address and of the mounts with its preset.
 """
 
@@ -86,7 +88,7 @@ def npm(place: Place) -> Lines:
 def apt(place: Place) -> Lines:
     """A line for sources.list."""
     return [
-        "# in sources.list, in place of the repository's own address:",
+        "# in /etc/apt/sources.list, in place of the repository's own address:",
         f"deb {place.url}/ SUITE COMPONENT",
     ]
 
@@ -116,23 +118,24 @@ def docker(place: Place) -> Lines:
     upstream = urlsplit(place.mount.upstreams[0]).netloc
     below = f"{place.authority}/{name}".rstrip("/")
     lines = [
-        "# podman, skopeo, buildah, in /etc/containers/registries.conf.d/forebay.conf; location is",
-        "# what the names of images begin with:",
+        "# location is what the names of images begin with. For podman, skopeo and buildah",
+        "# in /etc/containers/registries.conf.d/forebay.conf:",
         "[[registry]]",
         f'location = "{upstream}"',
         "[[registry.mirror]]",
         f'location = "{below}"',
         *(["insecure = true"] if place.is_plain else []),
-        "# containerd, in hosts.toml of that registry:",
+        f"# containerd, in /etc/containerd/certs.d/{upstream}/hosts.toml:",
         f'[host."{containerd}"]',
         'capabilities = ["pull", "resolve"]',
         "override_path = true",
     ]
     if name:
-        known = f', with {place.authority} in "insecure-registries"' if place.is_plain else ""
+        insecure = f'{{"insecure-registries": ["{place.authority}"]}}'
         lines += [
-            f"# Docker: docker pull {below}/REPOSITORY{known};",
-            '# to mirror its own hub it needs a mount with prefix "/v2/".',
+            *(["# Docker, in /etc/docker/daemon.json:", insecure] if place.is_plain else []),
+            f"# for Docker: docker pull {below}/REPOSITORY",
+            '# To mirror Docker\'s own hub it needs a mount of that hub with prefix = "/v2/".',
         ]
     else:
         lines += [
@@ -171,21 +174,25 @@ def cargo(place: Place) -> Lines:
 def maven(place: Place) -> Lines:
     """One mirror for every repository."""
     return [
-        "<!-- in ~/.m2/settings.xml: -->",
-        "<mirrors><mirror><id>forebay</id><mirrorOf>*</mirrorOf>",
-        f"<url>{place.url}/</url></mirror></mirrors>",
+        "# in ~/.m2/settings.xml, or what is in <settings> there:",
+        "<settings><mirrors><mirror><id>forebay</id><mirrorOf>*</mirrorOf>",
+        f"<url>{place.url}/</url></mirror></mirrors></settings>",
     ]
 
 
 def conda(place: Place) -> Lines:
-    """Channels by name."""
-    return [f"conda config --set channel_alias {place.url}"]
+    """Channels by name, for conda, mamba and micromamba; ``defaults`` is not one of them."""
+    return [
+        f"conda config --set channel_alias {place.url}",
+        "# The channel defaults is elsewhere: leave it out (nodefaults), or give it a mount of its",
+        "# own and name that in default_channels.",
+    ]
 
 
 def dnf(place: Place) -> Lines:
     """A repository's own lines; a metalink would name other hosts."""
     return [
-        "# in the repository's file in /etc/yum.repos.d, in place of metalink or mirrorlist:",
+        "# in /etc/yum.repos.d/REPOSITORY.repo, in place of metalink or mirrorlist:",
         f"baseurl={place.url}/PATH/OF/THE/REPOSITORY/",
     ]
 
