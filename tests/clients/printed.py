@@ -56,10 +56,10 @@ class Printed:
 
     async def run(self, *command: str, home: Path, **environment: str) -> Ran:
         """Type the shell's lines, then the command, in this home. Skips where it is missing."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        if shutil.which(command[0], path=path) is None:
+        path = environment.get("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        if command and shutil.which(command[0], path=path) is None:
             pytest.skip(f"{command[0]} is not installed here")
-        script = f'set -e\n{self.shell}\nexec "$@"'
+        script = f'set -e\n{self.shell}\n"$@"'
         given = {**environment, "PATH": path}
         return await run_in(given, "sh", "-c", script, "sh", *command, cwd=home)
 
@@ -67,7 +67,9 @@ class Printed:
 async def printed(client: str, service: Running) -> Printed:
     """Ask for a client's lines, as a person on the service's machine does."""
     config = service.cache.with_suffix(".toml")
-    words = ["env", client, "--config", str(config), "--server", f"127.0.0.1:{service.port}"]
+    words = ["env", client, "--server", f"127.0.0.1:{service.port}"]
+    if await asyncio.to_thread(config.exists):
+        words += ["--config", str(config)]
     done = await asyncio.to_thread(CliRunner().invoke, app, words)
     assert done.exit_code == 0, done.output
     shell: list[str] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import run
+from tests.clients.printed import printed
 from tests.fakes.origin import Origin
 from tests.live.running import Running
 
@@ -58,9 +59,9 @@ def assert_one_copy(origin: Origin, body: bytes = BODY) -> None:
 async def test_curl_resumes(tmp_path: Path, service: Running, origin: Origin, state: str) -> None:
     await prepare(state, service, origin)
     file = await begun(tmp_path)
-    ran = await run(
-        "curl", "-sS", "-f", "-C", "-", "-o", str(file), url(service, origin), cwd=tmp_path
-    )
+    lines = (await printed("curl", service)).only("curl")
+    line = lines.fill_in({"https://HOST/PATH": origin.url("/file.bin")})
+    ran = await line.run(home=tmp_path)
     assert ran.status == 0, ran.output
     assert await read(file) == BODY
     if state == "cold":
@@ -69,7 +70,7 @@ async def test_curl_resumes(tmp_path: Path, service: Running, origin: Origin, st
         assert origin.body_bytes_sent == len(BODY)
     else:
         assert_one_copy(origin)
-    again = await run("curl", "-sS", "-C", "-", "-o", str(file), url(service, origin), cwd=tmp_path)
+    again = await line.run(home=tmp_path)
     assert again.status == 0, "a finished file lives off the 416"
     assert await read(file) == BODY
 
@@ -170,10 +171,10 @@ async def test_curl_sees_the_head_and_the_parts_it_asks_for(
 async def test_curl_through_us_as_a_proxy(tmp_path: Path, service: Running, origin: Origin) -> None:
     await prepare("cold", service, origin)
     out = tmp_path / "out"
+    lines = (await printed("curl", service)).only("http_proxy")
     for _ in range(2):
-        ran = await run(
-            "curl", "-sS", "-f", "-x", f"http://127.0.0.1:{service.port}", "-o", str(out),
-            origin.url("/file.bin"), cwd=tmp_path,
+        ran = await lines.run(
+            "curl", "-sSf", "-o", str(out), origin.url("/file.bin"), home=tmp_path
         )  # fmt: skip
         assert ran.status == 0, ran.output
         assert await read(out) == BODY

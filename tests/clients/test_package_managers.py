@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,14 @@ from tests.fakes.origin import Origin
 pytestmark = pytest.mark.clients
 
 
-async def test_pip_downloads_a_wheel(tmp_path: Path, origin: Origin, files: Origin) -> None:
+@pytest.mark.parametrize("newest", [False, True])
+async def test_pip_downloads_a_wheel(
+    tmp_path: Path, origin: Origin, files: Origin, newest: bool
+) -> None:
+    """By the pip beside this Python, and by the newest, which CI has beside uv."""
+    beside = shutil.which("uv") if newest else sys.executable
+    if beside is None or not await asyncio.to_thread(Path(beside).with_name("pip").exists):
+        pytest.skip("the newest pip is not installed here")
     wheel = registries.pypi(origin, files)
     async with mounted(tmp_path, origin, "pypi") as service:
         lines = await printed("pip", service)
@@ -30,6 +40,7 @@ async def test_pip_downloads_a_wheel(tmp_path: Path, origin: Origin, files: Orig
             return await lines.run(
                 "pip", "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
                 "--no-input", "-d", "there", "waterwheel", home=home,
+                PATH=f"{Path(beside).parent}:{os.environ['PATH']}",
             )  # fmt: skip
 
         for home in await cold_and_hot(tmp_path, fetch, origin, files):
