@@ -52,6 +52,15 @@ async def run_in(
     return Ran(process.returncode, output.decode(errors="replace"))
 
 
+def python_with(module: str) -> str:
+    """An interpreter that has this module, among those on the PATH."""
+    for directory in os.environ["PATH"].split(os.pathsep):
+        python = Path(directory) / "python3"
+        if python.exists() and list(Path(directory).parent.glob(f"lib/*/site-packages/{module}")):
+            return str(python)
+    pytest.skip(f"no interpreter here has {module}")
+
+
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     async with Origin() as server:

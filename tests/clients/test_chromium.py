@@ -1,11 +1,9 @@
-"""A browser, as people use one: a download that breaks off, and a seek in a long recording."""
+"""A browser, as people use one: a download that breaks off, and a seek in a video."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.chromium import chromium
+from tests.clients.conftest import python_with, run
 from tests.fakes.origin import Origin
 from tests.fakes.registries import noise
 from tests.live.running import Running
@@ -22,43 +21,52 @@ pytestmark = pytest.mark.clients
 FRESH = ("cache-control", "max-age=600")
 
 
-def recording(seconds: int) -> bytes:
-    """A WAV file of 8000 bytes a second."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(1)
-        file.setframerate(8000)
-        file.writeframes(noise(8000 * seconds, 11))
-    return out.getvalue()
+SECONDS = 200
 
 
-async def test_a_seek_in_a_recording_does_not_wait_for_what_lies_before(
+async def video(directory: Path) -> bytes:
+    """A WebM of some 20 MB: VP8, its index at its end, by the ffmpeg beside the clients."""
+    python = python_with("imageio_ffmpeg")
+    where = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())"
+    ffmpeg = (await run(python, "-c", where, cwd=directory)).output.strip()
+    frames = directory / "frames"
+    await asyncio.to_thread(frames.write_bytes, noise(96 * 96 * 3 // 2 * 10, 11))
+    raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "96x96", "-r", "10", "-i", "frames")
+    encoded = ("-c:v", "libvpx", "-b:v", "20M", "-deadline", "realtime", "-cpu-used", "8")
+    repeated = ("-stream_loop", str(SECONDS - 1), "-i", "ten.webm", "-c", "copy")
+    for words in ((*raw, *encoded, "-g", "1", "ten.webm"), (*repeated, "film.webm")):
+        ran = await run(ffmpeg, "-v", "error", *words, cwd=directory)
+        assert ran.status == 0, ran.output
+    return await asyncio.to_thread((directory / "film.webm").read_bytes)
+
+
+async def test_a_seek_in_a_video_does_not_wait_for_what_lies_before(
     tmp_path: Path, origin: Origin, service: Running
 ) -> None:
-    body = recording(2000)
-    kind = ("content-type", "audio/wav")
-    resource = origin.add("/long.wav", body=body, etag='"r"', headers=[FRESH, kind])
-    resource.pace_bytes_per_second = 1_500_000.0
-    address = f"http://127.0.0.1:{service.port}/{origin.url('/long.wav')}"
+    body = await video(tmp_path)
+    kind = ("content-type", "video/webm")
+    resource = origin.add("/film.webm", body=body, etag='"r"', headers=[FRESH, kind])
+    resource.pace_bytes_per_second = 500_000.0
+    address = f"http://127.0.0.1:{service.port}/{origin.url('/film.webm')}"
     play = """new Promise((done, fail) => {
-        window.media = new Audio(%r);
+        window.media = document.createElement("video");
+        media.src = %r;
         media.onerror = () => fail(media.error.message);
         media.oncanplay = () => { media.oncanplay = null; media.currentTime = %d; };
-        media.onseeked = () => done(media.currentTime);
+        media.onseeked = () => done([media.currentTime, media.videoWidth]);
         media.load();
     })"""
     async with chromium(tmp_path) as browser:
-        assert await browser.evaluate(play % (address, 1900)) == 1900
+        assert await browser.evaluate(play % (address, SECONDS - 10)) == [SECONDS - 10, 96]
         cold = origin.body_bytes_sent
         assert cold < len(body), "the seek was over before the whole had come"
         far = [r.range for r in origin.requests if r.range not in {None, "bytes=0-"}]
         assert far, "the seek's place was asked of the origin by itself"
         resource.pace_bytes_per_second = None
-        assert (await service.fetch("/long.wav")).body == body
+        assert (await service.fetch("/film.webm")).body == body
     before = origin.body_bytes_sent
     async with chromium(tmp_path / "other") as browser:
-        assert await browser.evaluate(play % (address, 1000)) == 1000
+        assert await browser.evaluate(play % (address, SECONDS // 2)) == [SECONDS // 2, 96]
     assert origin.body_bytes_sent == before
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Ran, run
+from tests.clients.conftest import Ran, python_with, run
 from tests.clients.printed import printed
 from tests.clients.twice import cold_and_hot, found, mounted, sha256
 from tests.fakes import package_sites, registries
@@ -124,7 +123,7 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
 
 
 async def test_rattler_installs_from_a_conda_channel(tmp_path: Path, origin: Origin) -> None:
-    python = _python_with("rattler")
+    python = python_with("rattler")
     _, digest = package_sites.conda(origin)
     async with mounted(tmp_path, origin, "conda", "/conda/") as service:
 
@@ -134,15 +133,6 @@ async def test_rattler_installs_from_a_conda_channel(tmp_path: Path, origin: Ori
 
         for home in await cold_and_hot(tmp_path, fetch, origin):
             assert await found(home / "there", "wheel.bin") == [digest]
-
-
-def _python_with(module: str) -> str:
-    """An interpreter that has this module, among those beside the clients."""
-    for directory in os.environ["PATH"].split(os.pathsep):
-        python = Path(directory) / "python3"
-        if python.exists() and list(Path(directory).parent.glob(f"lib/*/site-packages/{module}")):
-            return str(python)
-    pytest.skip(f"no interpreter here has {module}")
 
 
 @pytest.mark.parametrize("program", ["pnpm", "yarn"])
