@@ -130,6 +130,16 @@ def test_a_path_below_no_prefix_is_unknown(path: str) -> None:
         target(path)
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"), [("/pyip/simple/", "/pypi/"), ("/hostde", "/hosted/"), ("/files/x", None)]
+)
+def test_a_mount_that_is_misspelt_is_named(path: str, meant: str | None) -> None:
+    with pytest.raises(UnknownMount) as refused:
+        target(path)
+    said = str(refused.value)
+    assert said.endswith(f"host/path. {meant} is served." if meant else "host/path.")
+
+
 def test_a_mount_at_the_root_takes_the_rest_but_not_urls_in_the_path() -> None:
     mounts = (ROOT, URL, PYPI)
     assert target("/a/b", "q", mounts).urls == ("http://root.example/base/a/b?q",)

@@ -17,6 +17,7 @@ Nothing from a client reaches upstream unless it selects what is stored: that is
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -144,7 +145,16 @@ def _by_prefix(
         raise InvalidTarget("Only http:// and https:// addresses can be fetched.")
     raise UnknownMount(
         "Nothing is served under this path; use the prefix of a mount, or /https://host/path."
+        + _nearest(mounts, clean)
     )
+
+
+def _nearest(mounts: Sequence[Mount], path: str) -> str:
+    """A sentence with the mount that may have been meant. Bounded: anybody may ask, often."""
+    asked = "/" + path[1:].partition("/")[0][:40] + "/"
+    known = [mount.prefix for mount in mounts[:40] if mount.upstreams and len(mount.prefix) <= 42]
+    close = difflib.get_close_matches(asked, known, n=1, cutoff=0.8)
+    return f" {close[0]} is served." if close else ""
 
 
 def _at_url(mounts: Sequence[Mount], url: Url) -> tuple[Mount, tuple[Url, ...], str]:
