@@ -57,7 +57,7 @@ def table(preset: str, **more: Any) -> dict[str, Any]:
         ("cargo", f'registry = "sparse+{BASE}/m/"'),
         ("maven", f"<url>{BASE}/m/</url></mirror></mirrors></settings>"),
         ("conda", f"conda config --set channel_alias {BASE}/m"),
-        ("curl", f"curl -fC - -LO {BASE}/https://HOST/PATH"),
+        ("curl", f"curl -C - -LO {BASE}/https://HOST/PATH"),
     ],
 )
 def test_a_client_is_told_its_line(client: str, line: str) -> None:

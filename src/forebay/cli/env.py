@@ -234,9 +234,12 @@ SETS_ONE = frozenset({"pip", "uv", "npm", "hf", "go", "cargo", "maven", "conda"}
 
 
 def curl_lines(base_url: str) -> Lines:
-    """Any URL: in the path, or by the proxy variable where it is http."""
+    """Any URL: in the path, or by the proxy variable where it is http.
+
+    Without ``-f``, with which curl 7 takes the 416 that says "you have it all" for a failure.
+    """
     return [
-        f"curl -fC - -LO {base_url}/https://HOST/PATH",
+        f"curl -C - -LO {base_url}/https://HOST/PATH",
         "# or for every http:// address:",
         f"export http_proxy={base_url}",
     ]
