@@ -26,6 +26,7 @@ from tests.clients.twice import cold_and_hot, found, mounted, sha256
 from tests.fakes import registries
 from tests.fakes.origin import Origin
 from tests.live.running import running
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.clients
 
@@ -124,7 +125,7 @@ async def _daemon(*words: str, ready: Path, log: Path) -> AsyncIterator[None]:
             *words, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await asyncio.to_thread(ready.exists):
                 if process.returncode is not None:
                     said = await asyncio.to_thread(log.read_text)
@@ -213,7 +214,7 @@ async def _docker_registry(
             "docker-registry", "serve", str(path), stdout=out, stderr=out
         )
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     try:
                         _, writer = await asyncio.open_connection("127.0.0.1", port)

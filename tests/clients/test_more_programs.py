@@ -13,7 +13,6 @@ from tests.clients.printed import printed
 from tests.clients.twice import cold_and_hot, found, mounted, sha256
 from tests.fakes import package_sites, registries
 from tests.fakes.origin import Origin
-from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.clients
 
