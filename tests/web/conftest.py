@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from forebay.web.application import make_app
+from forebay.web.limits import DoorLimits
 from tests.fakes.service import FakeService
-from tests.web.servers import SHORT, ServerThread
+from tests.web.servers import HURRIED, PATIENT, ServerThread
 
 TOKEN = "the admin token"
 MIB = 1024 * 1024
@@ -20,10 +21,14 @@ OURS = [("asyncio", "ours"), ("uvloop", "ours")]
 EVERY = [*OURS, ("asyncio", "h11"), ("uvloop", "httptools")]
 
 
-def _serve(kind: tuple[str, str]) -> Iterator[tuple[ServerThread, FakeService]]:
+def serving(
+    kind: tuple[str, str], limits: DoorLimits = PATIENT
+) -> Iterator[tuple[ServerThread, FakeService]]:
+    """A server of this kind and its service, until the caller is done with them."""
     service = FakeService()
     loop, http = kind
-    server = ServerThread(make_app(service, token=TOKEN, limits=SHORT), loop=loop, http=http)
+    app = make_app(service, token=TOKEN, limits=limits)
+    server = ServerThread(app, loop=loop, http=http, limits=limits)
     server.start()
     try:
         yield server, service
@@ -33,12 +38,17 @@ def _serve(kind: tuple[str, str]) -> Iterator[tuple[ServerThread, FakeService]]:
 
 @pytest.fixture(scope="package", params=EVERY, ids="-".join)
 def _any_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
-    yield from _serve(request.param)
+    yield from serving(request.param)
 
 
 @pytest.fixture(scope="package", params=OURS, ids="-".join)
 def _our_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
-    yield from _serve(request.param)
+    yield from serving(request.param)
+
+
+@pytest.fixture(scope="package", params=OURS, ids="-".join)
+def _hurried_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
+    yield from serving(request.param, HURRIED)
 
 
 @pytest.fixture
@@ -58,6 +68,14 @@ def our_server(_our_server: tuple[ServerThread, FakeService]) -> ServerThread:
 
 
 @pytest.fixture
+def hurried_server(_hurried_server: tuple[ServerThread, FakeService]) -> ServerThread:
+    """As ``our_server``, with deadlines that a test can wait for."""
+    server, service = _hurried_server
+    service.__init__()  # type: ignore[misc]
+    return server
+
+
+@pytest.fixture
 def any_service(_any_server: tuple[ServerThread, FakeService]) -> FakeService:
     return _any_server[1]
 
@@ -65,6 +83,11 @@ def any_service(_any_server: tuple[ServerThread, FakeService]) -> FakeService:
 @pytest.fixture
 def our_service(_our_server: tuple[ServerThread, FakeService]) -> FakeService:
     return _our_server[1]
+
+
+@pytest.fixture
+def hurried_service(_hurried_server: tuple[ServerThread, FakeService]) -> FakeService:
+    return _hurried_server[1]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
@@ -18,10 +18,10 @@ from forebay.web.limits import DoorLimits
 from forebay.web.protocol import protocol_with
 from tests.patience import PATIENCE_SECONDS
 
-SHORT = DoorLimits(
-    head_seconds=0.35,
-    body_stall_seconds=0.25,
-    stall_seconds=0.32,
+PATIENT = DoorLimits(
+    head_seconds=PATIENCE_SECONDS,
+    body_stall_seconds=PATIENCE_SECONDS,
+    stall_seconds=PATIENCE_SECONDS,
     half_close_seconds=0.24,
     linger_seconds=0.2,
     max_target_bytes=4096,
@@ -29,16 +29,27 @@ SHORT = DoorLimits(
     max_fields=32,
     max_pipelined=20,
 )
+"""No test fails because the machine stood still; who leaves is noticed soon all the same."""
+HURRIED = replace(PATIENT, head_seconds=0.35, body_stall_seconds=0.25, stall_seconds=0.32)
+"""For tests of the deadlines themselves."""
 
 
 class ServerThread:
     """A uvicorn server on a free loopback port, with ``loop`` asyncio or uvloop.
 
-    ``http`` is ``ours``, ``h11``, ``httptools`` or a protocol class.
+    ``http`` is ``ours`` (with ``limits``), ``h11``, ``httptools`` or a protocol class.
     """
 
-    def __init__(self, app: Any, *, loop: str, http: str | type, **config: Any) -> None:
-        protocol: Any = protocol_with(SHORT) if http == "ours" else http
+    def __init__(
+        self,
+        app: Any,
+        *,
+        loop: str,
+        http: str | type,
+        limits: DoorLimits = PATIENT,
+        **config: Any,
+    ) -> None:
+        protocol: Any = protocol_with(limits) if http == "ours" else http
         settings = uvicorn.Config(
             app,
             host="127.0.0.1",
@@ -50,7 +61,7 @@ class ServerThread:
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=3,
-            **config,
+            **{"timeout_keep_alive": int(PATIENCE_SECONDS), **config},
         )
         self.server = uvicorn.Server(settings)
         self.http = http

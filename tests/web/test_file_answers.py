@@ -26,10 +26,11 @@ from forebay.upstream.mirrors import Mirrors
 from forebay.web import log
 from forebay.web.application import make_app
 from forebay.web.capacity import Descriptors, Shedder
+from forebay.web.limits import DoorLimits
 from tests.fakes.answers import AnsweringUpstream
 from tests.patience import PATIENCE_SECONDS
 from tests.web.conftest import MIB, OURS
-from tests.web.servers import SHORT, Client, ServerThread, open_descriptors, wait_until
+from tests.web.servers import HURRIED, PATIENT, Client, ServerThread, open_descriptors, wait_until
 
 URL = "http://origin.example/f"
 SIZE = 24 * MIB
@@ -41,7 +42,7 @@ class LaneServer(ServerThread):
     """A server with our protocol before a whole service on a disk; ``asked`` counts what the
     ordinary way had to answer."""
 
-    def __init__(self, directory: Path, loop: str) -> None:
+    def __init__(self, directory: Path, loop: str, limits: DoorLimits = PATIENT) -> None:
         self.directory = directory
         self.store = DiskStore(directory, max_size_bytes=None, min_free_bytes=0)
         self.upstream = AnsweringUpstream()
@@ -52,10 +53,10 @@ class LaneServer(ServerThread):
         mount = Mount(name="url", prefix="/")
         self.service = Service(store=self.store, around=around, mounts=[mount], pseudonym="f-test")
         app = make_app(
-            self.service, token="t", limits=SHORT,
+            self.service, token="t", limits=limits,
             startup=[self.store.open], shutdown=[self.service.close, self.store.close],
         )  # fmt: skip
-        super().__init__(app, loop=loop, http="ours", proxy_headers=False)
+        super().__init__(app, loop=loop, http="ours", limits=limits, proxy_headers=False)
         self.asked = 0
         respond = self.service.respond
 
@@ -178,7 +179,13 @@ def test_a_client_that_leaves_in_mid_file_is_counted_and_releases_it(
     assert 0 < line.sent_bytes < SIZE
 
 
-def test_a_client_that_accepts_nothing_of_a_file_is_dropped(server: LaneServer) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_client_that_accepts_nothing_of_a_file_is_dropped(
+    tmp_path: Path, body: bytes, loop: str
+) -> None:
+    server = LaneServer(tmp_path, loop, HURRIED)
+    server.start()
+    server.fill(body)
     with server.connect(receive_buffer_bytes=4096) as client, server.connect() as other:
         _ask(client)
         client.read_head()
@@ -186,6 +193,7 @@ def test_a_client_that_accepts_nothing_of_a_file_is_dropped(server: LaneServer) 
         wait_until(lambda: server.connections == 1)
         assert client.file.read(SIZE) != b""
     assert server.asked == 0
+    server.stop()
 
 
 def test_a_purge_in_mid_file_lets_it_end_and_is_seen_by_the_next(

@@ -8,6 +8,8 @@ import socket
 import ssl
 import struct
 import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,8 @@ from forebay.model import Window
 from forebay.web.application import make_app
 from tests.fakes.service import FakeService, Hang, ScriptedBody, file_body, file_reply, reply
 from tests.patience import PATIENCE_SECONDS
-from tests.web.conftest import MIB
-from tests.web.servers import SHORT, Client, ServerThread, wait_until
+from tests.web.conftest import MIB, OURS, serving
+from tests.web.servers import HURRIED, PATIENT, Client, ServerThread, wait_until
 
 # Pipelining and the order of answers.
 
@@ -58,7 +60,7 @@ def test_too_many_pipelined_requests_end_the_connection(
     body = ScriptedBody([Hang()])
     our_service.answers["/f"] = lambda _: reply(body, 5)
     with our_server.connect() as client:
-        client.send(b"GET /f HTTP/1.1\r\nHost: a\r\n\r\n" * (SHORT.max_pipelined + 2))
+        client.send(b"GET /f HTTP/1.1\r\nHost: a\r\n\r\n" * (PATIENT.max_pipelined + 2))
         assert client.is_closed_by_peer()
     assert len(our_service.requests) <= 1
 
@@ -209,8 +211,8 @@ def test_what_comes_with_chunks_is_bounded(
 # Deadlines.
 
 
-def test_a_head_that_drips_is_answered_408_however_steady(our_server: ServerThread) -> None:
-    with our_server.connect() as client:
+def test_a_head_that_drips_is_answered_408_however_steady(hurried_server: ServerThread) -> None:
+    with hurried_server.connect() as client:
         client.sock.settimeout(0.1)
         client.send(b"GET / HTTP/1.1\r\n")
         answer = b""
@@ -225,30 +227,30 @@ def test_a_head_that_drips_is_answered_408_however_steady(our_server: ServerThre
 
 @pytest.mark.parametrize("octets", [b"", b"\r\n", b"\r\n" * 3])
 def test_a_connection_that_never_asks_is_closed_without_a_word(
-    our_server: ServerThread, octets: bytes
+    hurried_server: ServerThread, octets: bytes
 ) -> None:
-    with our_server.connect() as client:
+    with hurried_server.connect() as client:
         client.send(octets)
         assert client.is_closed_by_peer()
 
 
 def test_a_pipelined_head_that_never_ends_does_not_hurt_the_answer_before_it(
-    our_server: ServerThread, our_service: FakeService
+    hurried_server: ServerThread, hurried_service: FakeService
 ) -> None:
-    our_service.answers["/f"] = lambda _: reply(
-        ScriptedBody([b"a", SHORT.head_seconds * 1.5, b"b"]), 2
+    hurried_service.answers["/f"] = lambda _: reply(
+        ScriptedBody([b"a", HURRIED.head_seconds * 1.5, b"b"]), 2
     )
-    with our_server.connect() as client:
+    with hurried_server.connect() as client:
         client.send(b"GET /f HTTP/1.1\r\nHost: a\r\n\r\nGET /half HTTP/1.1\r\n")
         assert client.read().body == b"ab"
         assert client.read().status == 408
 
 
 def test_a_request_body_that_stops_is_answered_408(
-    our_server: ServerThread, our_service: FakeService
+    hurried_server: ServerThread, hurried_service: FakeService
 ) -> None:
-    our_service.answers["/p"] = lambda _: reply(None, status=204)
-    with our_server.connect() as client:
+    hurried_service.answers["/p"] = lambda _: reply(None, status=204)
+    with hurried_server.connect() as client:
         client.ask("/p", "Content-Length: 10", method="POST")
         client.send(b"abc")
         got = client.read()
@@ -257,12 +259,12 @@ def test_a_request_body_that_stops_is_answered_408(
 
 
 def test_a_request_body_that_drips_is_answered_408(
-    our_server: ServerThread, our_service: FakeService
+    hurried_server: ServerThread, hurried_service: FakeService
 ) -> None:
-    our_service.answers["/p"] = lambda _: reply(None, status=204)
-    with our_server.connect() as client:
+    hurried_service.answers["/p"] = lambda _: reply(None, status=204)
+    with hurried_server.connect() as client:
         client.ask("/p", "Content-Length: 100000", method="POST")
-        client.sock.settimeout(SHORT.body_stall_seconds / 4)
+        client.sock.settimeout(HURRIED.body_stall_seconds / 4)
         answer = b""
         for _ in range(400):
             client.send(b"x")
@@ -276,33 +278,33 @@ def test_a_request_body_that_drips_is_answered_408(
 
 @pytest.mark.parametrize("kind", ["window", "bytes", "chunked window"])
 def test_a_client_that_accepts_nothing_is_dropped(
-    our_server: ServerThread, our_service: FakeService, content_file: Path, kind: str
+    hurried_server: ServerThread, hurried_service: FakeService, content_file: Path, kind: str
 ) -> None:
     if kind == "bytes":
         body = ScriptedBody([b"x" * (30 * MIB)])
     else:
         body = file_body(content_file, [(0, 50 * MIB)])
     length = {"window": 50 * MIB, "bytes": 30 * MIB}.get(kind)
-    our_service.answers["/f"] = lambda _: reply(body, length)
-    with our_server.connect(receive_buffer_bytes=4096) as client:
+    hurried_service.answers["/f"] = lambda _: reply(body, length)
+    with hurried_server.connect(receive_buffer_bytes=4096) as client:
         client.ask("/f")
         assert body.closed.wait(PATIENCE_SECONDS)
-        wait_until(lambda: our_server.connections == 0)
+        wait_until(lambda: hurried_server.connections == 0)
         assert not client.read().whole
 
 
 def test_a_client_that_crawls_is_not_dropped(
-    our_server: ServerThread, our_service: FakeService, content: bytes, content_file: Path
+    hurried_server: ServerThread, hurried_service: FakeService, content: bytes, content_file: Path
 ) -> None:
     size = 8 * MIB
     body = file_body(content_file, [(0, size)])
-    our_service.answers["/f"] = lambda _: reply(body, size)
-    with our_server.connect(receive_buffer_bytes=65536) as client:
+    hurried_service.answers["/f"] = lambda _: reply(body, size)
+    with hurried_server.connect(receive_buffer_bytes=65536) as client:
         client.ask("/f")
         client.read_head()
         got = bytearray()
         for _ in range(9):  # More than two stall times long, some bytes in each.
-            assert not body.closed.wait(SHORT.stall_seconds / 4)
+            assert not body.closed.wait(HURRIED.stall_seconds / 4)
             got += client.file.read1(16_384)
         got += client.file.read(size - len(got))
     assert bytes(got) == content[:size]
@@ -321,20 +323,28 @@ def test_a_stalled_client_does_not_hold_up_others(
 # Ways to leave.
 
 
+@pytest.fixture(params=OURS, ids="-".join)
+def lenient_server(request: pytest.FixtureRequest) -> Iterator[tuple[ServerThread, FakeService]]:
+    """One that waits for long before it takes a half-closed client for gone."""
+    limits = replace(PATIENT, half_close_seconds=PATIENCE_SECONDS)
+    yield from serving(request.param, limits)
+
+
 def test_a_half_closed_client_gets_its_whole_answer(
-    our_server: ServerThread, our_service: FakeService, content: bytes, content_file: Path
+    lenient_server: tuple[ServerThread, FakeService], content: bytes, content_file: Path
 ) -> None:
+    server, service = lenient_server
     step = MIB // 2
 
     def answer(_: object) -> object:
         fd = os.open(content_file, os.O_RDONLY)
         steps: list[object] = []
         for start in range(0, 4 * MIB, step):
-            steps += [SHORT.half_close_seconds / 4, Window(fd, start, start + step)]
+            steps += [0.05, Window(fd, start, start + step)]
         return reply(ScriptedBody(steps, [fd]), 4 * MIB)  # type: ignore[arg-type]
 
-    our_service.answers["/f"] = answer  # type: ignore[assignment]
-    with our_server.connect() as client:
+    service.answers["/f"] = answer  # type: ignore[assignment]
+    with server.connect() as client:
         client.ask("/f")
         client.sock.shutdown(socket.SHUT_WR)
         got = client.read()
@@ -344,10 +354,11 @@ def test_a_half_closed_client_gets_its_whole_answer(
 
 
 def test_a_half_closed_client_gets_all_its_pipelined_answers(
-    our_server: ServerThread, our_service: FakeService
+    lenient_server: tuple[ServerThread, FakeService],
 ) -> None:
-    our_service.answers["/f"] = lambda _: reply(ScriptedBody([0.05, b"abc"]), 3)
-    with our_server.connect() as client:
+    server, service = lenient_server
+    service.answers["/f"] = lambda _: reply(ScriptedBody([0.05, b"abc"]), 3)
+    with server.connect() as client:
         client.send(b"GET /f HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
         client.sock.shutdown(socket.SHUT_WR)
         assert [client.read().body for _ in range(3)] == [b"abc"] * 3
