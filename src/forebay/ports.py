@@ -6,7 +6,7 @@ fulfil them too, and one conformance suite holds for every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +52,10 @@ class UpstreamResponse(Protocol):
     def unread_bytes(self) -> int:
         """Bytes of the body that have reached this machine and were not taken yet; 0 where that
         cannot be told. Where there are many, it is not upstream that one waits for."""
+
+    async def is_here(self, within_seconds: float) -> bool:
+        """Whether the whole body has reached this process, for which it waits so long at most:
+        ``chunks`` then waits for nothing. False where it cannot be told, or is not sound."""
 
     def chunks(self) -> AsyncIterator[Octets]:
         """The body's bytes as sent (content codings stay), once only.
@@ -212,6 +216,20 @@ class Store(Protocol):
 
         It replaces, from now on, any entry of the same key and ``vary``. Raises ``StoreFull``
         when no room can be made, ``StoreError`` on other trouble.
+        """
+
+    def takes(self, mount: str, length_bytes: int) -> bool:
+        """Whether ``put`` may be asked to store a body of this length for this mount; where not,
+        ``begin`` is. Does not wait, and is no promise."""
+
+    def put(self, entry: Entry, content: bytes) -> Awaitable[bool]:
+        """Store a small entry, complete, with all its bytes in one step; what it gives is to be
+        awaited, and goes on when the waiter is cancelled.
+
+        From the call on it is as if ``begin`` had been: it replaces any entry of the same key and
+        ``vary``, and whoever looks, purges or lists waits until it is stored. A crash leaves all
+        of it or nothing. True once the bytes are durable and the index claims them; raises
+        ``StoreFull`` or ``StoreError`` where nothing of it is stored.
         """
 
     async def resume(self, entry: Entry) -> Draft:

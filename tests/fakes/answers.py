@@ -41,6 +41,10 @@ class GivenResponse:
         self.framed = resource.chunked or resource.content_length
         self.unread_bytes = 0
 
+    async def is_here(self, within_seconds: float) -> bool:
+        faults = (self._resource.stall_at, *self._breaks())
+        return self._resource.comes_at_once and faults == (None, None, None)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         position = 0
         while True:

@@ -69,6 +69,8 @@ class Resource:
     """False without ``chunked``: the body ends with the connection."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     """More fields; one with the name of a field that would be sent anyway replaces it."""
+    comes_at_once: bool = True
+    """Whether a body without faults is there with its head, where that can be told."""
     gzip: bool = False
     redirect_to: str | None = None
     handler: Handler | None = None

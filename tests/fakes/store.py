@@ -20,6 +20,7 @@ from forebay.rules.eviction import Candidate, shortfall_bytes, victims
 
 _FREE_BYTES = 1 << 40
 _BLOCK_BYTES = 4096
+_SMALL_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -189,6 +190,7 @@ class MemoryStore:
         self._max_size_bytes = max_size_bytes
         self._clock = clock
         self._held: dict[str, _Held] = {}
+        self._puts: set[asyncio.Task[bool]] = set()
         self.scrubbed: Scrubbed | None = None
 
     async def open(self) -> None: ...
@@ -279,6 +281,46 @@ class MemoryStore:
         self._held[entry.entry_id] = held
         self.begun += 1
         return self._draft(held)
+
+    def takes(self, mount: str, length_bytes: int) -> bool:
+        return length_bytes <= _SMALL_BYTES and not self.faults.full and not self.faults.trouble
+
+    def put(self, entry: Entry, content: bytes) -> asyncio.Task[bool]:
+        if not entry.complete or entry.length_bytes != len(content):
+            raise ValueError("what is put is complete, and as long as its bytes")
+        # Nobody may see an index without it from now on, so it stands there before it counts.
+        replaced = [
+            held
+            for held in self._held.values()
+            if (held.entry.key, held.entry.vary) == (entry.key, entry.vary)
+        ]
+        for held in replaced:
+            self.discard(held)
+        held = _Held(entry, os.memfd_create(entry.entry_id), self._clock())
+        os.pwrite(held.fileno, content, 0)
+        self._held[entry.entry_id] = held
+        self.begun += 1
+        task = asyncio.ensure_future(self._put(held))
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+        return task
+
+    async def _put(self, held: _Held) -> bool:
+        try:
+            if self.faults.hold_commits is not None:
+                await self.faults.hold_commits.wait()
+            await asyncio.sleep(0)
+            self.check_well()
+            if self.faults.fail_commits:
+                raise StoreError("The commit failed.")
+            self.make_room(0, sparing=held)
+        except StoreError:
+            self.discard(held)
+            raise
+        self.commits += 1
+        self.written_bytes += held.entry.length_bytes or 0
+        return self.holds(held)
 
     async def resume(self, entry: Entry) -> MemoryDraft:
         await asyncio.sleep(0)

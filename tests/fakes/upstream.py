@@ -144,6 +144,9 @@ class ScriptedResponse:
     def unread_bytes(self) -> int:
         return self.act.unread_bytes
 
+    async def is_here(self, within_seconds: float) -> bool:
+        return False
+
     async def chunks(self) -> AsyncIterator[bytes]:
         act, start, stop = self.act, *self._interval
         content = b"" if self._holding is None else self._holding.content

@@ -23,7 +23,7 @@ from forebay.model import Entry, Interval
 from forebay.ports import Selection
 from forebay.store.blobs import Blobs
 from forebay.store.disk import DiskStore
-from forebay.store.drafting import VARIANTS_PER_KEY
+from forebay.store.placing import VARIANTS_PER_KEY
 from tests.patience import PATIENCE_SECONDS
 from tests.store.support import (
     BLOCK,

@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable
 from forebay.errors import ForebayError, StoreError, UpstreamError, UpstreamMisbehaved
 from forebay.model import Interval, Window
 from forebay.ports import Body
-from forebay.streaming.follower import Arriving
-from forebay.streaming.reader import TransferReader
+from forebay.streaming.follower import Arriving, SliceReader
 
 FetchRest = Callable[[Interval], Awaitable[Body]]
 """Opens a body of exactly these bytes, or fewer of them if the upstream ends it early. Raises
@@ -22,14 +21,14 @@ FetchRest = Callable[[Interval], Awaitable[Body]]
 
 
 class ContinuingBody:
-    """A ``TransferReader``, and what takes its place when the disk or its writer fails."""
+    """A reader of what arrives, and what takes its place when the disk or its writer fails."""
 
     def __init__(
         self, transfer: Arriving, interval: Interval | None, fetch_rest: FetchRest
     ) -> None:
         """Raises ``StoreError`` where not even the reader can be opened."""
         self._transfer = transfer
-        self._reader: TransferReader = transfer.reader(interval)
+        self._reader: SliceReader = transfer.reader(interval)
         self._fetch_rest = fetch_rest
         self._rest: Body | None = None
         self._left = Interval(0, 0)

@@ -28,9 +28,10 @@ from forebay.service.remembering import Remembered
 from forebay.service.summing import Summing
 from forebay.streaming.crew import Surroundings
 from forebay.streaming.flight import Flight, Flights
-from forebay.streaming.follower import Arriving
+from forebay.streaming.follower import Arriving, Follower
 from forebay.streaming.segment import Source
 from forebay.streaming.transfer import Transfer
+from forebay.streaming.whole import Whole
 
 TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 """Statuses after which another mirror is asked, if there is one."""
@@ -51,6 +52,7 @@ class Fetcher:
     def __init__(
         self, store: Store, around: Surroundings, neighbours: Neighbours | None = None
     ) -> None:
+        self._store = store
         self._around = around
         self._flights: Flights[Landing] = Flights()
         self._targets: dict[str, Target] = {}
@@ -106,7 +108,7 @@ class Fetcher:
 
     def count_transfers(self) -> int:
         """How many transfers run in this process."""
-        return sum(isinstance(one, Transfer) for one in self.transfers.values())
+        return sum(not isinstance(one, Follower) for one in self.transfers.values())
 
     def fetched_bytes_so_far(self) -> int:
         """Body bytes from upstream since start, those of running transfers included."""
@@ -140,16 +142,20 @@ class Fetcher:
     async def _fly(
         self, flight: Flight[Landing], order: Order, moment: object | None = None
     ) -> None:
-        transfer: Transfer | None = None
+        transfer: Transfer | Whole | None = None
         try:
             request_time = self._around.wall_clock()
             async with self._open(order) as (response, source):
                 times = (request_time, self._around.wall_clock())
                 landing = await self.judge.judge(order, response, times)
                 match landing:
-                    case Filling(transfer):
+                    case Filling(Whole() as whole):
+                        transfer = whole
+                        self._take(flight, landing, whole, source)
+                    case Filling(Transfer() as filling):
+                        transfer = filling
                         await self._heed_purges(flight, order, moment)
-                        await self._fill(flight, landing, response, source)
+                        await self._fill(flight, landing, filling, response, source)
                     case Live():
                         await self._pass_on(flight, order, landing, response)
                     case _:
@@ -172,10 +178,10 @@ class Fetcher:
         self,
         flight: Flight[Landing],
         landing: Filling,
+        transfer: Transfer,
         response: UpstreamResponse,
         source: Source,
     ) -> None:
-        transfer = landing.transfer
         if flight.forgotten:
             # Purged before it had an answer: who waits gets it, nobody later.
             await self.judge.forget(transfer.entry)
@@ -183,6 +189,22 @@ class Fetcher:
         self.transfers[transfer.entry.entry_id] = transfer
         flight.land(landing)
         await transfer.fill(response, source, part.interval if part else None)
+
+    def _take(
+        self, flight: Flight[Landing], landing: Filling, whole: Whole, source: Source
+    ) -> None:
+        """Let the store have what is here, and everybody who waits, in one tick: whoever looks
+        or purges from now on finds it there."""
+        health = self._around.health
+        if whole.error is not None:
+            health.note_failure(source.url)
+        else:
+            health.note_success(source.url)
+            # Purged before it had an answer: who waits gets it, nobody later.
+            if not flight.forgotten:
+                whole.note_storing(self._store.put(whole.complete_entry(), whole.content))
+        self.transfers[whole.entry.entry_id] = whole
+        flight.land(landing)
 
     async def _pass_on(
         self, flight: Flight[Landing], order: Order, landing: Live, response: UpstreamResponse
@@ -196,7 +218,7 @@ class Fetcher:
         finally:
             self._fetched.size_bytes += relay.passed_bytes
 
-    async def _retire(self, transfer: Transfer) -> None:
+    async def _retire(self, transfer: Transfer | Whole) -> None:
         """After this the store alone says what there is of the entry."""
         entry = transfer.entry
         if isinstance(transfer.error, ObjectOutgrown):

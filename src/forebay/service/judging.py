@@ -54,6 +54,7 @@ from forebay.streaming.follower import Arriving
 from forebay.streaming.proving import LookUp
 from forebay.streaming.relay import Relay
 from forebay.streaming.transfer import Transfer
+from forebay.streaming.whole import Whole, comes_whole, gathered
 
 Times: TypeAlias = tuple[float, float]
 """When we asked, and when the head came."""
@@ -216,6 +217,8 @@ class Judge:
             if identity.length_bytes is None or not may_join(head, which):
                 return Live(Relay(response), "part without strong validator")
         entry = self._new_entry(order, response, identity, times)
+        if await self._comes_whole(order, entry, response):
+            return await self._whole(order, entry, response)
         try:
             draft = await self._store.begin(entry, _expected_bytes(order, head, identity))
             return await self._fill(order, draft, entry, head)
@@ -232,19 +235,49 @@ class Judge:
             identity=entry.identity,
             policy=target.mount.transfer,
         )
-        look_up: LookUp | None = None
-        if self.sidecars is not None and entry.head.status == 200:
-            look_up = self.sidecars.look_up_for(order.request, target)
         expected = expected_digests(target, entry.head)
         try:
             transfer = Transfer(
-                draft, subject, self._around, expected_digests=expected, look_up=look_up
+                draft,
+                subject,
+                self._around,
+                expected_digests=expected,
+                look_up=self._look_up_for(order, entry),
             )
         except BaseException:
             await draft.close()
             raise
         transfer.refresh(entry)
         return Filling(transfer, answer.status, _own_fields(order, answer))
+
+    async def _comes_whole(self, order: Order, entry: Entry, response: UpstreamResponse) -> bool:
+        """Whether there is nothing to wait for, and nothing to ask, before it is stored."""
+        length = entry.length_bytes
+        return (
+            length is not None
+            and response.head.status != 206
+            and self._store.takes(entry.mount, length)
+            and self._look_up_for(order, entry) is None
+            and await comes_whole(response, length)
+        )
+
+    async def _whole(self, order: Order, entry: Entry, response: UpstreamResponse) -> Filling:
+        """The body, which is here, proved; nothing has been stored yet."""
+        content = await gathered(response.chunks())
+        whole = Whole(
+            entry,
+            content,
+            expected_digests(order.target, entry.head),
+            is_to_tell=self._around.tells_digests and entry.head.status == 200,
+            now=self._around.wall_clock(),
+        )
+        return Filling(whole, response.head.status, _own_fields(order, response.head))
+
+    def _look_up_for(self, order: Order, entry: Entry) -> LookUp | None:
+        """How to ask for digests that are told beside the object."""
+        if self.sidecars is None or entry.head.status != 200:
+            return None
+        return self.sidecars.look_up_for(order.request, order.target)
 
     def _new_entry(
         self, order: Order, response: UpstreamResponse, identity: Identity, times: Times

@@ -11,6 +11,7 @@ from forebay.rules.heads import COOKIE_FIELDS, fields_to_pass
 from forebay.streaming.relay import Relay
 from forebay.streaming.segment import Source
 from forebay.streaming.transfer import Transfer
+from forebay.streaming.whole import Whole
 
 VARIANT = ":variant"
 """Name in ``Entry.vary`` of what a target itself selects by; no field can be called so."""
@@ -36,7 +37,7 @@ class Filling:
     brought the answer, and for nobody else (RFC 9111 §5.2.2.4, §5.2.2.7).
     """
 
-    transfer: Transfer
+    transfer: Transfer | Whole
     status: int
     own: Fields = field(default_factory=Fields)
 

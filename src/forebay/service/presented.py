@@ -86,6 +86,9 @@ class _Presented:
     def unread_bytes(self) -> int:
         return self._response.unread_bytes
 
+    async def is_here(self, within_seconds: float) -> bool:
+        return await self._response.is_here(within_seconds)
+
     def chunks(self) -> AsyncIterator[Octets]:
         return self._response.chunks()
 

@@ -38,6 +38,12 @@ class SumRows:
         held = sums.merged(self.of(entry_id, intervals), fresh)
         self._write(entry_id, sums.pages_of(intervals), held)
 
+    def begin(self, entry_id: str, first: Sequence[Sum]) -> None:
+        """The sums of an entry that has none yet."""
+        if first:
+            pages = sums.pages_of(tuple(Interval(one.start, one.stop) for one in first))
+            self._write(entry_id, pages, list(first))
+
     def drop(self, entry_id: str, gone: Intervals) -> None:
         """Remove the sums of blocks that these bytes meet."""
         self._write(entry_id, sums.pages_of(gone), sums.without(self.of(entry_id, gone), gone))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from forebay.store.selected import Selected, check
 from forebay.store.sweep import Swept
 from forebay.store.trouble import log
 from forebay.store.upkeep import Upkeep
+from forebay.store.whole import WholeEntries
 
 
 class DiskStore:
@@ -68,6 +69,7 @@ class DiskStore:
         self._clock = clock
         self._upkeep = Upkeep(self._engine)
         self._drafting = Drafting(self._engine, self._checker, self._upkeep)
+        self._whole = WholeEntries(self._engine, self._checker.known, self._upkeep)
         self._selected = Selected(self._engine, self._upkeep)
         self.scrub_rate_bytes_per_second: float | None = None
         """How fast a scrub may read; None is as fast as the disk. May be set at any time."""
@@ -120,6 +122,7 @@ class DiskStore:
         if self._scrub is not None:
             self._scrub.stop()
         await self._drafting.close()
+        await self._whole.settled()
         with suppress(StoreError):
             await self._upkeep.flush()
         await self._engine.close()
@@ -138,6 +141,8 @@ class DiskStore:
 
     async def find(self, key: str) -> tuple[Entry, ...]:
         """Every variant stored under this key, newest first (``ports.Store.find``)."""
+        if self._whole.is_under_way(key):
+            await self._whole.settled(key)
         try:
             return await self._engine.lookups.find(key)
         except StoreError:
@@ -201,7 +206,16 @@ class DiskStore:
         one is never finished: its response was no longer the upstream's. When this raises,
         nothing has been replaced or evicted.
         """
+        await self._whole.settled(entry.key)
         return await self._drafting.begin(entry, expected_bytes)
+
+    def takes(self, mount: str, length_bytes: int) -> bool:
+        """Whether ``put`` is for this body (``ports.Store.takes``)."""
+        return self._whole.takes(mount, length_bytes)
+
+    def put(self, entry: Entry, content: bytes) -> Awaitable[bool]:
+        """Store a small entry with all its bytes (``ports.Store.put``)."""
+        return self._whole.put(entry, content)
 
     async def resume(self, entry: Entry) -> DiskDraft:
         """The draft of a partial entry (``ports.Store.resume``).
@@ -240,6 +254,7 @@ class DiskStore:
     async def _change(self, entry: Entry, change: Callable[[Entry], Entry]) -> Entry | None:
         """Change the row of this entry; the entry as it is then, None if it is gone."""
         index = self._engine.index
+        await self._whole.settled(entry.key)
 
         def job() -> Entry | None:
             with index.transaction():
@@ -251,6 +266,7 @@ class DiskStore:
 
     async def forget(self, entry_id: str, key: str) -> None:
         """Remove this entry (``ports.Store.forget``). Raises ``StoreError``."""
+        await self._whole.settled(key)
         await self._engine.whole(self._engine.drop(key, entry_id))
 
     async def remove(self, selection: Selection, *, dry_run: bool = False) -> Removed:
@@ -260,6 +276,7 @@ class DiskStore:
         refuses, with some of the entries gone; ``ValueError`` for an ambiguous selection.
         """
         check(selection)
+        await self._whole.settled(selection.key)
         work = self._selected.remove(selection, dry_run=dry_run)
         return await self._engine.whole(work)
 
@@ -269,6 +286,7 @@ class DiskStore:
         What replaces a pinned entry is pinned as well. Raises ``StoreError``.
         """
         check(selection)
+        await self._whole.settled(selection.key)
         return await self._engine.whole(self._selected.pin(selection, is_pinned=pinned))
 
     # What is there
@@ -278,6 +296,7 @@ class DiskStore:
 
         Raises ``StoreError`` when the index refuses.
         """
+        await self._whole.settled()
         with suppress(StoreError):
             await self._upkeep.write_pending_uses()
         selection = Selection(prefix=prefix) if prefix else Selection(everything=True)
@@ -289,6 +308,7 @@ class DiskStore:
 
     async def latest(self, *, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
         """A page of what was used last (``ports.Store.latest``)."""
+        await self._whole.settled()
         with suppress(StoreError):
             await self._upkeep.write_pending_uses()
         return await self._selected.latest(prefix, after, limit)

@@ -18,14 +18,11 @@ from forebay.store import blobs
 from forebay.store.checks import Checker
 from forebay.store.engine import Engine
 from forebay.store.entries import DiskDraft
+from forebay.store.placing import displace
 from forebay.store.progress import Progress, noted
 from forebay.store.room import Claim
 from forebay.store.rows import Row
 from forebay.store.upkeep import Upkeep
-
-VARIANTS_PER_KEY = 16
-"""More variants than this under one key are a Vary on something that never repeats; the
-oldest go. Look-ups read them all."""
 
 
 class Drafting:
@@ -115,13 +112,8 @@ class Drafting:
         """
         index = self._engine.index
         with index.transaction():
-            variants = index.variants(entry.key)
-            replaced = [row for row in variants if _is_replaced(row, entry)]
-            others = [row for row in variants if row not in replaced]
-            replaced += others[: max(0, len(others) - VARIANTS_PER_KEY + 1)]
-            index.delete(replaced)
+            replaced, is_pinned = displace(index, entry)
             evicted = self._engine.room.make(wanted, entry.mount)
-            is_pinned = any(row.is_pinned_by_order for row in replaced)
             index.insert(entry, wanted, self._engine.clock(), is_pinned=is_pinned)
         claim.promised_bytes = wanted
         return replaced, evicted, self._engine.room.used_bytes()
@@ -231,11 +223,3 @@ class Drafting:
     def _undraft(self, entry_id: str) -> None:
         self._drafts.pop(entry_id, None)
         self._engine.room.claims.pop(entry_id, None)
-
-
-def _is_replaced(row: Row, entry: Entry) -> bool:
-    """Whether the new entry takes this row's place; one that cannot be read does no good."""
-    try:
-        return row.entry().vary == entry.vary
-    except ValueError:
-        return True

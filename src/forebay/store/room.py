@@ -113,6 +113,17 @@ class Room:
             claim.promised_bytes for claim in self._claims() if claim.is_gone
         )
 
+    def headroom_bytes(self) -> int:
+        """How much more may come before something must go; less than 0 where it should have.
+
+        Of the limits for everything; quotas are not looked at.
+        """
+        free_bytes = self.blobs.free_bytes() + self.unlinking_bytes - self.unwritten_bytes()
+        below_limit = free_bytes - self.min_free_bytes
+        if self.max_size_bytes is None:
+            return below_limit
+        return min(below_limit, self.max_size_bytes - self.used_bytes())
+
     def unwritten_bytes(self) -> int:
         """What has been promised here and not been written yet."""
         return sum(max(0, claim.promised_bytes - claim.written_bytes) for claim in self._claims())

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from forebay.errors import ForebayError, StoreError
-from forebay.model import Entry, Interval, Intervals
+from forebay.model import Entry, Interval, Intervals, Window
 from forebay.ports import Following
 from forebay.rules import coverage as cov
 from forebay.streaming.audience import Audience
@@ -38,6 +38,21 @@ STUCK_SECONDS = 120.0
 
 class WriterLost(StoreError):
     """The process that fetched these bytes has stopped before their end."""
+
+
+class SliceReader(Protocol):
+    """A body that is a slice of what arrives: ``position`` is the next byte that it needs, and
+    ``stop`` where it ends, None for the end of the whole."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def stop(self) -> int | None: ...
+
+    async def next_piece(self) -> Window | bytes | None: ...
+
+    async def aclose(self) -> None: ...
 
 
 class Arriving(Protocol):
@@ -63,7 +78,7 @@ class Arriving(Protocol):
     @property
     def fetched_bytes(self) -> int: ...
 
-    def reader(self, interval: Interval | None) -> TransferReader: ...
+    def reader(self, interval: Interval | None) -> SliceReader: ...
 
     def refresh(self, entry: Entry) -> None: ...
 

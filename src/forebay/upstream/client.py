@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -229,6 +229,11 @@ class Response:
         unread: Callable[[], int] | None = self._response.extensions.get("unread_bytes")
         return unread() if unread is not None else 0
 
+    async def is_here(self, within_seconds: float) -> bool:
+        """See ``ports.UpstreamResponse.is_here``; other transports than ours cannot tell."""
+        wait: Callable[[float], Awaitable[bool]] | None = self._response.extensions.get("is_here")
+        return wait is not None and await wait(within_seconds)
+
     async def chunks(self) -> AsyncIterator[Octets]:
         """See ``ports.UpstreamResponse.chunks``."""
         left = self._framing.length_bytes
@@ -318,6 +323,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             "reason_phrase": received.head.reason.encode("latin-1"),
             "interim": received.interim,
             "unread_bytes": body.unread_bytes,
+            "is_here": body.is_here,
         }
         return httpx.Response(
             received.head.status,
@@ -359,6 +365,9 @@ class _ResponseBody(httpx.AsyncByteStream):
 
     def unread_bytes(self) -> int:
         return self._wire.unread_bytes if self._wire is not None else 0
+
+    async def is_here(self, within_seconds: float) -> bool:
+        return self._wire is not None and await self._wire.is_here(within_seconds)
 
     async def aclose(self) -> None:
         wire, self._wire = self._wire, None

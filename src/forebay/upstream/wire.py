@@ -206,6 +206,19 @@ class Wire(asyncio.BufferedProtocol):
             self._resume_reading()
         return piece
 
+    async def is_here(self, within_seconds: float) -> bool:
+        """Whether the whole body has come and its end is proved, after so long at most."""
+        until = asyncio.get_running_loop().time() + within_seconds
+        while (incoming := self._incoming) is not None and not incoming.complete:
+            # A queue that is full is read by nobody meanwhile.
+            if self._error is not None or self._reading_paused:
+                return False
+            try:
+                await self._wait(until)
+            except UpstreamTimeout:
+                return False
+        return incoming is not None and not incoming.surplus
+
     @property
     def unread_bytes(self) -> int:
         """Bytes of the answer that have come and were not taken, the kernel's among them."""
