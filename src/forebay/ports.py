@@ -6,7 +6,8 @@ fulfil them too, and one conformance suite holds for every implementation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -211,6 +212,9 @@ class Store(Protocol):
         Never raises: trouble with the index is reported by ``usage`` and means "none".
         """
 
+    def new_id(self) -> str:
+        """An ``entry_id`` that no entry has had; by it the store decides where bytes lie."""
+
     async def begin(self, entry: Entry, expected_bytes: int | None = None) -> Draft:
         """A new blob and index row for this partial entry; room is made for what is expected.
 
@@ -222,9 +226,9 @@ class Store(Protocol):
         """Whether ``put`` may be asked to store a body of this length for this mount; where not,
         ``begin`` is. Does not wait, and is no promise."""
 
-    def put(self, entry: Entry, content: bytes) -> Awaitable[bool]:
-        """Store a small entry, complete, with all its bytes in one step; what it gives is to be
-        awaited, and goes on when the waiter is cancelled.
+    def put(self, entry: Entry, content: bytes) -> asyncio.Future[bool]:
+        """Store a small entry, complete, with all its bytes in one step. It is done, or has
+        failed, when the future has; cancelling that stops nothing.
 
         From the call on it is as if ``begin`` had been: it replaces any entry of the same key and
         ``vary``, and whoever looks, purges or lists waits until it is stored. A crash leaves all

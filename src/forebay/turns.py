@@ -37,14 +37,22 @@ class Turns:
     async def turn(self) -> AsyncGenerator[None]:
         """One block. Raises ``TimeoutError`` when its turn does not come in time, or too many wait
         for theirs already."""
+        await self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    async def begin(self) -> None:
+        """Begin a block, which ``end`` ends. Raises as ``turn``, and then there is none."""
         if self.is_free:
             self._running += 1
         else:
             await self._wait()
-        try:
-            yield
-        finally:
-            self._hand_over()
+
+    def end(self) -> None:
+        """End a block."""
+        self._hand_over()
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._max_waiting:

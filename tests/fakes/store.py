@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -259,6 +260,9 @@ class MemoryStore:
             held.last_used_time = max(held.last_used_time, self._clock())
 
     # Drafts
+
+    def new_id(self) -> str:
+        return uuid.uuid4().hex
 
     async def begin(self, entry: Entry, expected_bytes: int | None = None) -> MemoryDraft:
         await asyncio.sleep(0)

@@ -9,6 +9,7 @@ the one block that IANA gives out for global unicast (RFC 4291 §2.4), less what
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
@@ -51,6 +52,7 @@ NOT_PUBLIC_V6 = tuple(
 )
 
 
+@lru_cache(maxsize=256)
 def is_public(address: Address) -> bool:
     """Whether a stranger may have us connect to this address.
 

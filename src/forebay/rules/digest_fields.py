@@ -38,6 +38,10 @@ _AMZ_FIELDS: Final = {
 }
 """CRC-32C and CRC-64/NVME are left aside: the standard library has neither, and what a CRC finds,
 an accident on the way, TLS has found already."""
+_CLAIMING: Final = frozenset(
+    {"content-digest", "content-md5", "digest", "repr-digest", "x-goog-hash", *_AMZ_FIELDS}
+)
+"""Without any of these there is no claim: most responses have none, and are asked each time."""
 
 
 def digests_of(head: Head) -> Digests:
@@ -46,6 +50,8 @@ def digests_of(head: Head) -> Digests:
     Of a 206 only Repr-Digest speaks of the whole. Where two fields disagree about one
     algorithm, that algorithm is left out.
     """
+    if not any(name in _CLAIMING for name, _ in head.fields):
+        return ()
     found: dict[str, set[str]] = {}
     claims = list(_structured(head.fields, "repr-digest"))
     if head.status == 200:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from forebay.model import Fields, Head, Policy, Request
@@ -145,11 +146,24 @@ def _has_explicit_leave(head: Head, caching: CachingFields) -> bool:
     return "expires" in head.fields and not (caching.targeted or caching.ignored)
 
 
+_TARGETED: Final = "-cache-control"  # RFC 9213 §2.2
+
+
 def named_fields(fields: Fields) -> frozenset[str]:
     """Field names that no-cache or private is limited to, in Cache-Control and in any targeted
     field: whichever is obeyed, leaving such a field out is right (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+    lines = tuple(
+        [line for line in fields if line[0] == "cache-control" or line[0].endswith(_TARGETED)]
+    )
+    return _named_in(lines) if lines else frozenset()
+
+
+@lru_cache(maxsize=512)
+def _named_in(lines: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    """The same of the lines that matter, of which a site has few."""
+    fields = Fields(lines)
     sources = [parse_cache_control(fields.get_all("cache-control"))]
-    for name in sorted({n for n, _ in fields if n.endswith("-cache-control")}):
+    for name in sorted({n for n, _ in fields if n.endswith(_TARGETED)}):
         targeted = parse_targeted(fields.get_all(name))
         if targeted is not None:
             sources.append(targeted)

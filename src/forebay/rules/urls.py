@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import urljoin
 
@@ -78,6 +79,7 @@ class Url:
         return replace(self, path=clean_path(self.path + rest), query=_clean_query(query))
 
 
+@lru_cache(maxsize=512)
 def parse(text: str) -> Url:
     """The URL that ``text``, in octet form, spells. A fragment is dropped.
 
@@ -162,6 +164,7 @@ def _encode(text: str) -> str:
     return _NON_ASCII.sub(lambda match: f"%{ord(match[0]):02X}", text)
 
 
+@lru_cache(maxsize=256)
 def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
         raise InvalidTarget("The address has a user name or password in it; leave that out.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import cast
 
@@ -42,17 +42,19 @@ class AuthorizedUpstream:
         self._tokens: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._fetching: dict[str, asyncio.Lock] = {}
 
-    @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncGenerator[UpstreamResponse]:
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[UpstreamResponse]:
         """See ``ports.Upstream.open``."""
         found = self._upstreams.find(ask)
         basic = ask.fields.get("authorization")
         is_basic = basic is None or basic[:6].lower() == "basic "
         if found is None or not is_basic or ask.body is not None:
-            async with self._upstream.open(ask) as response:
-                yield response
-            return
-        base = found[0]
+            return self._upstream.open(ask)
+        return self._authorized(ask, found[0], basic)
+
+    @asynccontextmanager
+    async def _authorized(
+        self, ask: Ask, base: str, basic: str | None
+    ) -> AsyncGenerator[UpstreamResponse]:
         repository = repository_of("/" + ask.url[len(base) :]) or ""
         place = f"{base}\0{repository}\0{basic or ''}"
         ask = replace(ask, fields=ask.fields.without("authorization"))

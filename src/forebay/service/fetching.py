@@ -240,21 +240,21 @@ class Fetcher:
         urls = health.order(order.urls)
         for url in urls:
             is_last = url == urls[-1]
-            async with AsyncExitStack() as stack:
-                try:
-                    stack.enter_context(health.using(url))
+            with health.using(url):
+                async with AsyncExitStack() as stack:
                     opening = self._around.upstream.open(order.ask(url))
-                    response = await stack.enter_async_context(opening)
-                except UpstreamError as error:
-                    health.note_failure(url, why=error.detail)
-                    if is_last:
-                        raise
-                    continue
-                if response.head.status in TRY_ELSEWHERE and not is_last:
-                    health.note_failure(url, why=f"It answers {response.head.status}.")
-                    continue
-                yield response, source_of(order.target, url)
-                return
+                    try:
+                        response = await stack.enter_async_context(opening)
+                    except UpstreamError as error:
+                        health.note_failure(url, why=f"It answers {response.head.status}.")
+                        if is_last:
+                            raise
+                        continue
+                    if response.head.status in TRY_ELSEWHERE and not is_last:
+                        health.note_failure(url)
+                        continue
+                    yield response, source_of(order.target, url)
+                    return
         raise UpstreamUnreachable("No upstream is configured for this path.")
 
 

@@ -7,7 +7,6 @@ answer that cannot be kept goes straight through, and what cannot be forgotten n
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
@@ -289,7 +288,7 @@ class Judge:
             vary = ((VARIANT, target.variant), *vary)
         return Entry(
             key=target.key,
-            entry_id=uuid.uuid4().hex,
+            entry_id=self._store.new_id(),
             name=target.name,
             mount=target.mount.name,
             head=stored_head(response.head, times[1], own_origin=bool(target.mount.hosts)),

@@ -7,7 +7,7 @@ and passed on agree about one head (``presets.huggingface`` says what it is for)
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
 from forebay.model import Ask, Head, Mount, Octets
@@ -45,15 +45,14 @@ class PresentedUpstream:
         self._upstream = upstream
         self._upstreams = MountUpstreams([m for m in mounts if _shapes(preset_of(m))])
 
-    @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncGenerator[UpstreamResponse]:
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[UpstreamResponse]:
         """See ``ports.Upstream.open``."""
         found = self._upstreams.find(ask)
-        if found is None:
-            async with self._upstream.open(ask) as response:
-                yield response
-            return
-        preset = preset_of(found[1])
+        return self._upstream.open(ask) if found is None else self._present(ask, found[1])
+
+    @asynccontextmanager
+    async def _present(self, ask: Ask, mount: Mount) -> AsyncGenerator[UpstreamResponse]:
+        preset = preset_of(mount)
         asked = replace(ask, fields=preset.shape_request(ask.fields))
         async with self._upstream.open(asked) as response:
             yield _Presented(response, preset.shape_head(response.head, response.redirects))

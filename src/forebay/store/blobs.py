@@ -43,6 +43,12 @@ def rounded_up(size_bytes: int) -> int:
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
+def new_id(now: float) -> str:
+    """An entry id that nobody has. Those of one second lie in one shard, whose directory is then
+    synced once for all that are stored together."""
+    return f"{int(now) % 256:02x}{os.urandom(15).hex()}"
+
+
 class Blobs:
     """The files below one directory, named by entry id, in up to 256 shards and more."""
 
@@ -57,10 +63,14 @@ class Blobs:
                 (self._directory / (first + second)).mkdir(parents=True, exist_ok=True)
 
     def path(self, entry_id: str) -> Path:
-        """Where the blob lies. Raises ``ValueError`` for an id that could lead elsewhere."""
+        """Where the blob lies. Raises ``ValueError`` as ``check``."""
+        self.check(entry_id)
+        return self._directory / entry_id[:2] / entry_id
+
+    def check(self, entry_id: str) -> None:
+        """Raise ``ValueError`` for an id that could lead elsewhere."""
         if not _ENTRY_ID.fullmatch(entry_id):
             raise ValueError("an entry id has 4 to 64 letters, digits, - or _")
-        return self._directory / entry_id[:2] / entry_id
 
     def create(self, entry_id: str) -> int:
         """A new, empty, locked blob; gives its descriptor for reading and writing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from forebay.errors import EntryDamaged, StoreError
 from forebay.model import Entry, Interval
 from forebay.ports import Removed, Scrubbed, Selection, StoredObject, StoreUsage
 from forebay.rules.eviction import Eviction
+from forebay.store import blobs
 from forebay.store.checks import Checker, Verify
 from forebay.store.drafting import Drafting
 from forebay.store.engine import Engine
@@ -209,11 +210,15 @@ class DiskStore:
         await self._whole.settled(entry.key)
         return await self._drafting.begin(entry, expected_bytes)
 
+    def new_id(self) -> str:
+        """A name for a new entry (``ports.Store.new_id``)."""
+        return blobs.new_id(self._clock())
+
     def takes(self, mount: str, length_bytes: int) -> bool:
         """Whether ``put`` is for this body (``ports.Store.takes``)."""
         return self._whole.takes(mount, length_bytes)
 
-    def put(self, entry: Entry, content: bytes) -> Awaitable[bool]:
+    def put(self, entry: Entry, content: bytes) -> asyncio.Future[bool]:
         """Store a small entry with all its bytes (``ports.Store.put``)."""
         return self._whole.put(entry, content)
 
@@ -316,6 +321,7 @@ class DiskStore:
     async def usage(self) -> StoreUsage:
         """What the store holds now (``ports.Store.usage``). Never raises."""
         engine, room = self._engine, self._engine.room
+        await self._whole.settled()
         with suppress(StoreError):
             self._totals = await engine.from_index(engine.index.totals)
             self._free_bytes = await engine.as_chore(engine.blobs.free_bytes)

@@ -30,9 +30,9 @@ T = TypeVar("T")
 class Engine:
     """One cache directory at work.
 
-    ``in_index``, ``from_index``, ``with_blobs``, ``as_chore`` and ``as_check`` run a job in the
-    thread for its kind; ``OSError`` and ``sqlite3.Error`` become ``StoreError`` there and nowhere
-    else.
+    ``in_index``, ``from_index``, ``with_blobs``, ``as_put``, ``as_chore`` and ``as_check`` run a
+    job in the thread for its kind; ``OSError`` and ``sqlite3.Error`` become ``StoreError`` there
+    and nowhere else.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            await asyncio.wrap_future(self._threads.index_writer.submit(self._open))
+            await self._threads.index_writer.submit(self._open)
         except (OSError, sqlite3.Error) as error:
             self._threads.stop()
             is_full = isinstance(translated(error), StoreFull)
@@ -94,8 +94,8 @@ class Engine:
             await self.as_chore(self.index.sync)
         except StoreError:
             log.warning("The last changes of the index may be lost if the power fails now.")
-        for pool in (self._threads.index_reader, self._threads.index_writer):
-            await asyncio.wrap_future(pool.submit(self.index.release))
+        for worker in (self._threads.index_reader, self._threads.index_writer):
+            await worker.submit(self.index.release)
         await asyncio.wrap_future(self._threads.chores.submit(self._give_up))
         self._threads.stop()
 
@@ -131,6 +131,11 @@ class Engine:
     async def as_chore(self, job: Callable[[], T]) -> T:
         """Run a job on files that takes long."""
         return await self._result(self._threads.chores.submit(job), "blobs", heals=False)
+
+    async def as_put(self, job: Callable[[], T]) -> T:
+        """Run a job that writes and syncs small entries. Its success proves that the disk takes
+        bytes again."""
+        return await self._result(self._threads.puts.submit(job), "blobs", heals=True)
 
     async def as_check(self, job: Callable[[], T]) -> T:
         """Run a job that reads stored bytes to verify them, for a client that waits."""
@@ -327,7 +332,7 @@ class Engine:
 
     # Errors
 
-    async def _result(self, started: Future[T], part: str, *, heals: bool) -> T:
+    async def _result(self, started: Future[T] | asyncio.Future[T], part: str, *, heals: bool) -> T:
         try:
             result = await asyncio.wrap_future(started)
         except (OSError, sqlite3.Error) as error:

@@ -99,8 +99,10 @@ class WholeEntries:
         if not entry.complete or entry.length_bytes != len(content):
             raise ValueError("what is put is complete, and as long as its bytes")
         engine = self._engine
-        engine.blobs.path(entry.entry_id)
-        stored = replace(entry, stored_time=entry.stored_time or engine.clock())
+        engine.blobs.check(entry.entry_id)
+        stored = entry
+        if not entry.stored_time:
+            stored = replace(entry, stored_time=engine.clock())
         wanted = blobs.rounded_up(len(content))
         # As a draft without a row: what is promised to it is counted by this, and not by the index.
         claim = Claim(entry.entry_id, entry.mount, wanted, is_gone=True)
@@ -149,7 +151,7 @@ class WholeEntries:
         engine = self._engine
         if self._lacks_room(batch):
             await self._make_room(batch)
-        await engine.as_chore(lambda: self._write(_sound(batch)))
+        await engine.as_put(lambda: self._write(_sound(batch)))
         written = _sound(batch)
         claimed = await engine.in_index(lambda: self._claim(written))
         self._headroom_bytes = claimed.headroom_bytes
@@ -165,7 +167,7 @@ class WholeEntries:
         failed = [one for one in batch if one.trouble is not None]
         if failed:
             with suppress(StoreError):
-                await engine.as_chore(lambda: _remove(engine.blobs, failed))
+                await engine.as_put(lambda: _remove(engine.blobs, failed))
         for one in batch:
             self._waiting_bytes -= len(one.content)
             engine.room.claims.pop(one.entry.entry_id, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -86,13 +86,13 @@ class Whole:
         self.is_over = False
         self.settled = asyncio.Event()
         self._started_time = now
-        self._storing: Awaitable[bool] | None = None
+        self._storing: asyncio.Future[bool] | None = None
 
     def complete_entry(self) -> Entry:
         """What is to be stored."""
         return replace(self.entry, complete=True)
 
-    def note_storing(self, storing: Awaitable[bool]) -> None:
+    def note_storing(self, storing: asyncio.Future[bool]) -> None:
         """The store has it in hand."""
         self._storing = storing
 
@@ -129,8 +129,8 @@ class Whole:
     async def finish(self) -> None:
         """Wait until it is stored, or cannot be. Raises only when cancelled."""
         try:
-            if self._storing is not None and await self._storing:
-                self.entry = self.complete_entry()
+            if self._storing is not None:
+                await asyncio.shield(self._storing)
         except StoreError as error:
             # The bytes are in memory, only their keeping failed: readers go on undisturbed.
             log.warning("%s cannot be kept: %s", self.entry.name, error)

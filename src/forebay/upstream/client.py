@@ -1,9 +1,10 @@
 """The upstream client: httpx's interface, our connections beneath. The only importer of httpx.
 
-``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` is what its
-one shared ``httpx.AsyncClient`` sends through: a transport on ``pool``, ``dial`` and ``wire``.
-Any other ``httpx.AsyncBaseTransport`` (respx's, in tests) may stand in its place; length and
-errors are checked above it, whatever it is.
+``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` is what it
+sends through: an ``httpx.AsyncBaseTransport`` on ``pool``, ``dial`` and ``wire``. Any other
+(respx's, in tests) may stand in its place; length and errors are checked above it, whatever it
+is. There is no ``httpx.AsyncClient`` in between: redirects, cookies, authentication and time
+limits are decided here, and what it does for them costs three times what the rest of httpx does.
 
 Foreign exceptions are translated here and nowhere else: ``translated`` is the table.
 """
@@ -15,7 +16,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import Any, Self, cast
 
 import httpcore
@@ -39,6 +40,7 @@ from forebay.upstream import redirects
 from forebay.upstream.dial import Dialer
 from forebay.upstream.framing import Framing, framing_of
 from forebay.upstream.guard import Guard
+from forebay.upstream.incoming import ReceivedHead
 from forebay.upstream.pool import Origin, Pool
 from forebay.upstream.wire import StaleConnection, Wire
 
@@ -94,7 +96,7 @@ def translated(error: BaseException) -> ForebayError | None:
 
 
 class HttpxUpstream:
-    """``ports.Upstream`` over one shared ``httpx.AsyncClient``.
+    """``ports.Upstream`` over one shared transport of httpx's.
 
     ``stall_timeout_seconds`` bounds the wait for a head and for each piece of a body, and is the
     time over which a body must come at ``min_rate_bytes`` a second at least.
@@ -119,15 +121,12 @@ class HttpxUpstream:
             dialer = Dialer(guard, connect_timeout_seconds=connect_timeout_seconds, tls=tls)
             pool = Pool(max_connections=max_connections, wait_seconds=connect_timeout_seconds)
             transport = GuardedTransport(pool, dialer, stall_timeout_seconds, min_rate_bytes)
-        # The client keeps every cookie it is shown; ours are for nobody, so none may be.
-        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.AsyncClient(
-            transport=transport, trust_env=False, follow_redirects=False, cookies=no_cookies
-        )
+        self._transport = transport
+        self._has_own_transport = isinstance(transport, GuardedTransport)
 
     async def aclose(self) -> None:
         """Close every connection; responses that are open break."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Response]:
@@ -158,7 +157,7 @@ class HttpxUpstream:
             unguarded = unguarded and target.origin == url.origin
             url = target
         try:
-            framing = framing_of(ask.method, head.status, head.fields)
+            framing = _framing(response, ask.method, head)
         except UpstreamMisbehaved:
             await response.aclose()
             raise
@@ -169,14 +168,19 @@ class HttpxUpstream:
         try:
             request = httpx.Request(
                 ask.method,
-                str(url),
+                self._url_for_httpx(url),
                 headers=[(b"host", url.authority.encode()), *fields.to_raw()],
                 stream=body or httpx.ByteStream(b""),
                 extensions={"forebay": _Question(ask, url, unguarded)},
             )
-            return await self._client.send(request, stream=True)
+            return await self._transport.handle_async_request(request)
         except Exception as error:
             raise (translated(error) or error) from None
+
+    def _url_for_httpx(self, url: Url) -> httpx.URL | str:
+        """Our own transport takes the target as ``_Question`` has it. To have httpx read it costs
+        more than all the rest of its request, so that only the origin is read, once."""
+        return _origin_for_httpx(url.origin) if self._has_own_transport else str(url)
 
     def _fields(self, ask: Ask) -> Fields:
         """The request's fields: those of the ask, less what belongs to a connection, and ours."""
@@ -322,6 +326,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             "http_version": b"HTTP/1.1",
             "reason_phrase": received.head.reason.encode("latin-1"),
             "interim": received.interim,
+            "received": received,
             "unread_bytes": body.unread_bytes,
             "is_here": body.is_here,
         }
@@ -385,6 +390,9 @@ class _RequestBody(httpx.AsyncByteStream):
         return self._body
 
 
+_origin_for_httpx = lru_cache(maxsize=256)(httpx.URL)
+
+
 def _request_octets(question: _Question, request: httpx.Request) -> bytes:
     """The request's head (RFC 9112 §3): method and target as they are, not as httpx has them."""
     lines = [b"%b: %b\r\n" % (name.title(), value) for name, value in request.headers.raw]
@@ -392,6 +400,21 @@ def _request_octets(question: _Question, request: httpx.Request) -> bytes:
     return line + b"".join(lines) + b"\r\n"
 
 
+def _framing(response: httpx.Response, method: str, head: Head) -> Framing:
+    """Where the body ends. Raises ``UpstreamMisbehaved``."""
+    received = _received(response)
+    return framing_of(method, head.status, head.fields) if received is None else received.framing
+
+
+def _received(response: httpx.Response) -> ReceivedHead | None:
+    """What our own transport has read already; other transports have none."""
+    received: ReceivedHead | None = response.extensions.get("received")
+    return received
+
+
 def _head_of(response: httpx.Response) -> Head:
+    received = _received(response)
+    if received is not None:
+        return received.head
     fields = Fields.from_raw(response.headers.raw)
     return Head(response.status_code, fields, response.reason_phrase)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from forebay.errors import TargetForbidden
@@ -151,6 +152,7 @@ def _within(address: Address, network: IPv4Network | IPv6Network) -> bool:
     return address.version == network.version and address in network
 
 
+@lru_cache(maxsize=256)
 def _literal(host: str) -> Address | None:
     try:
         return ip_address(host)

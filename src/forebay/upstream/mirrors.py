@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from forebay.views import MirrorView
 
@@ -76,6 +75,8 @@ class Mirrors:
         Of the rest each counts by its rate, divided among the connections that already use it
         and lowered by failures; where no rate is known, a mirror gets the best that is.
         """
+        if len(urls) == 1:
+            return tuple(urls)
         now = self._clock()
         records = {url: self._records.get(mirror_of(url), _Record()) for url in urls}
         rates = [rate for r in records.values() if (rate := r.known_rate(now)) is not None]
@@ -168,5 +169,4 @@ class Mirrors:
 
 def mirror_of(url: str) -> str:
     """The name under which the mirror of a URL is known: its origin."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return "/".join(url.split("/", 3)[:3])

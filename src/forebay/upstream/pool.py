@@ -107,10 +107,9 @@ class Pool:
     def _take_idle(self, origin: Origin) -> Wire | None:
         """The idle connection that was used last; those that are too old are closed."""
         oldest = asyncio.get_running_loop().time() - KEEP_IDLE_SECONDS
-        for wire in tuple(self._idle):
-            if wire.idle_since >= oldest:
-                break
+        while self._idle and (wire := next(iter(self._idle))).idle_since < oldest:
             wire.close()
+            self._idle.pop(wire, None)
         for wire, where in reversed(self._idle.items()):
             if where == origin:
                 del self._idle[wire]

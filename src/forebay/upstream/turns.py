@@ -7,7 +7,7 @@ would wait for it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from forebay.errors import Overloaded
@@ -32,15 +32,16 @@ class TurnTakingUpstream:
     async def open(self, ask: Ask) -> AsyncGenerator[UpstreamResponse]:
         """See ``ports.Upstream.open``. Raises ``Overloaded`` when a turn does not come in time."""
         host = urlsplit(ask.url).netloc
-        async with AsyncExitStack() as stack:
-            stack.callback(self._leave, host)
+        turns = self._enter(host)
+        try:
+            await _begin(turns)
             try:
-                await stack.enter_async_context(self._enter(host).turn())
-            except TimeoutError:
-                raise Overloaded(
-                    "As many requests to this upstream as may be are under way; try again soon."
-                ) from None
-            yield await stack.enter_async_context(self._upstream.open(ask))
+                async with self._upstream.open(ask) as response:
+                    yield response
+            finally:
+                turns.end()
+        finally:
+            self._leave(host)
 
     def _enter(self, host: str) -> Turns:
         turns, users = self._turns.get(host, (None, 0))
@@ -56,3 +57,12 @@ class TurnTakingUpstream:
             del self._turns[host]
         else:
             self._turns[host] = (turns, users - 1)
+
+
+async def _begin(turns: Turns) -> None:
+    try:
+        await turns.begin()
+    except TimeoutError:
+        raise Overloaded(
+            "As many requests to this upstream as may be are under way; try again soon."
+        ) from None

@@ -336,18 +336,25 @@ class Wire(asyncio.BufferedProtocol):
 
     async def _wait(self, until: float | None) -> None:
         """Wait for the loop to report something; ``until`` is in the loop's time."""
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        # One future for both ends: ``asyncio.timeout`` costs more than what is waited for here.
+        deadline = None if until is None else loop.call_at(until, _give_up, waiter)
         try:
-            async with asyncio.timeout_at(until):
-                await self._waiter
-        except TimeoutError:
-            raise UpstreamTimeout("The upstream was silent for too long.") from None
+            await waiter
         finally:
             self._waiter = None
+            if deadline is not None:
+                deadline.cancel()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(UpstreamTimeout("The upstream was silent for too long."))
 
 
 def _held_by_kernel(transport: asyncio.Transport | None) -> int:
