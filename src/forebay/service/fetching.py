@@ -197,7 +197,7 @@ class Fetcher:
         or purges from now on finds it there."""
         health = self._around.health
         if whole.error is not None:
-            health.note_failure(source.url)
+            health.note_failure(source.url, why="What it sent is not what was promised.")
         else:
             health.note_success(source.url)
             # Purged before it had an answer: who waits gets it, nobody later.
@@ -246,12 +246,12 @@ class Fetcher:
                     try:
                         response = await stack.enter_async_context(opening)
                     except UpstreamError as error:
-                        health.note_failure(url, why=f"It answers {response.head.status}.")
+                        health.note_failure(url, why=error.detail)
                         if is_last:
                             raise
                         continue
                     if response.head.status in TRY_ELSEWHERE and not is_last:
-                        health.note_failure(url)
+                        health.note_failure(url, why=f"It answers {response.head.status}.")
                         continue
                     yield response, source_of(order.target, url)
                     return

@@ -43,18 +43,15 @@ from forebay.streaming.segment import Segment, are_behind
 from forebay.streaming.steadfast import see_through
 from forebay.streaming.subject import Subject, Surroundings
 from forebay.streaming.tee import bound, clip
+from forebay.streaming.trials import Trials
 from forebay.views import SegmentView
 
 NEAR_BYTES = 1024 * 1024
 """A reader so little ahead of a segment waits for it: another request would hardly be sooner."""
 LAGGARD_HOLD_SECONDS = 15.0
 BUSY_HOLD_SECONDS = 2.0
-RETRY_FIRST_SECONDS = 0.05
-RETRY_MOST_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
 """Where every mirror asks to be left alone for longer than this, readers are not kept waiting."""
-RATE_FROM_BYTES = 256 * 1024
-"""Less says nothing about a mirror's rate: it came before the connection was up to speed."""
 
 log = logging.getLogger("forebay.streaming")
 
@@ -85,11 +82,9 @@ class Crew:
         self._running: dict[Segment, asyncio.Task[None]] = {}
         self._leaving: dict[Segment, asyncio.Task[None]] = {}
         self._roster = Roster(subject.sources, around.health, around.slots, around.clock)
-        self._helped: set[str] = set()
+        self._trials = Trials(self._roster, around.health, subject.policy.max_tries)
         self._closing = False
-        self._fruitless = 0
         self._fetched_before = 0
-        self._fetched_at_failure = 0
         self._last_error: ForebayError | None = None
         self.error: ForebayError | None = None
         policy = subject.policy
@@ -215,8 +210,7 @@ class Crew:
 
     def blame(self) -> None:
         """The whole has proved false: remember that of every mirror that brought some of it."""
-        for url in self._helped:
-            self._around.health.note_failure(url, why="What it sent is not what was promised.")
+        self._trials.blame()
 
     async def aclose(self) -> None:
         """Cancel what runs and wait until every connection is released."""
@@ -312,7 +306,7 @@ class Crew:
         self._running.pop(segment, None)
         self._leaving.pop(segment, None)
         self._fetched_before += segment.meter.total_bytes
-        self._note_rate(segment)
+        self._trials.note_brought(segment, self._around.clock())
         if segment.disk_error is not None:
             # Whatever else happened: bytes that were received are not there.
             self.error = segment.disk_error
@@ -328,16 +322,6 @@ class Crew:
         for other in self._running:
             if other.is_proved and other.stop == segment.start:
                 other.extend(segment.stop)
-
-    def _note_rate(self, segment: Segment) -> None:
-        size_bytes, url = segment.meter.total_bytes, segment.source.url
-        if not size_bytes:
-            return
-        self._helped.add(url)
-        rate = size_bytes / max(self._around.clock() - segment.started, 1e-3)
-        if size_bytes >= RATE_FROM_BYTES:
-            self._roster.note_rate(segment.source.mirror, rate)
-        self._around.health.note_success(url, rate if size_bytes >= RATE_FROM_BYTES else None)
 
     def _note_failure(self, segment: Segment, error: ForebayError) -> None:
         self._last_error = error
@@ -367,20 +351,10 @@ class Crew:
                 health.note_failure(segment.source.url, why=error.detail)
             case _:
                 health.note_failure(segment.source.url, why=error.detail)
-        self._count_failure(segment, error)
-
-    def _count_failure(self, segment: Segment, error: ForebayError) -> None:
-        """A try that brought nothing, while nobody else brought anything either, counts; so does
-        one that dripped, lest drips in short connections go on for ever."""
         dripped = isinstance(error, UpstreamTooSlow)
-        is_fruitless = dripped or self.fetched_bytes <= self._fetched_at_failure
-        self._fetched_at_failure = self.fetched_bytes
-        self._fruitless = self._fruitless + 1 if is_fruitless else 0
-        most = max(self._subject.policy.max_tries, len(self._roster.remaining))
-        if self._fruitless >= most and not self._running:
+        are_enough = self._trials.count(segment, self.fetched_bytes, dripped=dripped)
+        if are_enough and not self._running:
             self.error = error
-        delay = min(RETRY_FIRST_SECONDS * 2**self._fruitless, RETRY_MOST_SECONDS)
-        self._roster.hold(segment.source.mirror, delay)
 
     def _rely_on_those_at_work(self) -> None:
         """Nobody can be added, now that the last mirror has changed or gives no ranges.

@@ -1,7 +1,7 @@
 """The upstream client: httpx's interface, our connections beneath. The only importer of httpx.
 
 ``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` is what it
-sends through: an ``httpx.AsyncBaseTransport`` on ``pool``, ``dial`` and ``wire``. Any other
+sends through (``transport``): an ``httpx.AsyncBaseTransport`` over our connections. Any other
 (respx's, in tests) may stand in its place; length and errors are checked above it, whatever it
 is. There is no ``httpx.AsyncClient`` in between: redirects, cookies, authentication and time
 limits are decided here, and what it does for them costs three times what the rest of httpx does.
@@ -14,10 +14,9 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
-from typing import Any, Self, cast
+from typing import cast
 
 import httpcore
 import httpx
@@ -33,19 +32,14 @@ from forebay.errors import (
 )
 from forebay.model import Ask, Fields, Head, Octets
 from forebay.rules import urls
-from forebay.rules.heads import expects_continue
-from forebay.rules.patience import Patience
 from forebay.rules.urls import Url
 from forebay.upstream import redirects
 from forebay.upstream.dial import Dialer
 from forebay.upstream.framing import Framing, framing_of
 from forebay.upstream.guard import Guard
 from forebay.upstream.incoming import ReceivedHead
-from forebay.upstream.pool import Origin, Pool
-from forebay.upstream.wire import StaleConnection, Wire
-
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-"""Methods that may be sent again when a kept connection was dead (RFC 9110 §9.2.2)."""
+from forebay.upstream.pool import Pool
+from forebay.upstream.transport import GuardedTransport, Question
 
 USER_AGENT = f"forebay/{__version__}"
 
@@ -171,14 +165,14 @@ class HttpxUpstream:
                 self._url_for_httpx(url),
                 headers=[(b"host", url.authority.encode()), *fields.to_raw()],
                 stream=body or httpx.ByteStream(b""),
-                extensions={"forebay": _Question(ask, url, unguarded)},
+                extensions={"forebay": Question(ask, url, unguarded)},
             )
             return await self._transport.handle_async_request(request)
         except Exception as error:
             raise (translated(error) or error) from None
 
     def _url_for_httpx(self, url: Url) -> httpx.URL | str:
-        """Our own transport takes the target as ``_Question`` has it. To have httpx read it costs
+        """Our own transport takes the target as ``Question`` has it. To have httpx read it costs
         more than all the rest of its request, so that only the origin is read, once."""
         return _origin_for_httpx(url.origin) if self._has_own_transport else str(url)
 
@@ -263,123 +257,6 @@ class Response:
         await self._response.aclose()
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What the transport must know that ``httpx.Request`` does not hold, or not as it was."""
-
-    ask: Ask
-    url: Url
-    unguarded: bool
-
-
-class GuardedTransport(httpx.AsyncBaseTransport):
-    """Sends requests of ``HttpxUpstream`` over connections that the guard has checked."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        dialer: Dialer,
-        stall_timeout_seconds: float,
-        min_rate_bytes: float = 0.0,
-    ) -> None:
-        self._pool = pool
-        self._dialer = dialer
-        self._stall_timeout_seconds = stall_timeout_seconds
-        self._min_rate_bytes = min_rate_bytes
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        question: _Question = request.extensions["forebay"]
-        repeatable = question.ask.body is None and question.ask.method in IDEMPOTENT
-        for fresh in (False, True) if repeatable else (False,):
-            with suppress(StaleConnection):
-                return await self._ask(request, question, fresh=fresh)
-        raise UpstreamUnreachable("The upstream closed the connection without an answer.")
-
-    async def aclose(self) -> None:
-        self._pool.close()
-
-    async def _ask(
-        self, request: httpx.Request, question: _Question, *, fresh: bool
-    ) -> httpx.Response:
-        origin: Origin = (question.url.origin, question.unguarded)
-        wire = await self._pool.take(
-            origin,
-            lambda: self._dialer.dial(question.url, unguarded=question.unguarded),
-            fresh=fresh,
-        )
-        try:
-            received = await wire.ask(
-                question.ask.method,
-                _request_octets(question, request),
-                question.ask.body,
-                question.ask.body_length_bytes,
-                self._stall_timeout_seconds,
-                question.ask.on_interim,
-                waits_for_continue=expects_continue(question.ask.fields),
-            )
-        except BaseException:
-            self._pool.give_back(wire, origin)
-            raise
-        patience = Patience(self._stall_timeout_seconds, self._min_rate_bytes)
-        body = _ResponseBody(self._pool, wire, origin, self._stall_timeout_seconds, patience)
-        extensions: dict[str, Any] = {
-            "http_version": b"HTTP/1.1",
-            "reason_phrase": received.head.reason.encode("latin-1"),
-            "interim": received.interim,
-            "received": received,
-            "unread_bytes": body.unread_bytes,
-            "is_here": body.is_here,
-        }
-        return httpx.Response(
-            received.head.status,
-            headers=received.head.fields.to_raw(),
-            stream=body,
-            extensions=extensions,
-        )
-
-
-class _ResponseBody(httpx.AsyncByteStream):
-    """A body on its wire. Closing it gives the wire back, once, and awaits nothing."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        wire: Wire,
-        origin: Origin,
-        stall_timeout_seconds: float,
-        patience: Patience,
-    ) -> None:
-        self._pool = pool
-        self._wire: Wire | None = wire
-        self._origin = origin
-        self._stall_timeout_seconds = stall_timeout_seconds
-        self._patience = patience
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        # Looked at anew for each piece: once closed, the wire is another request's.
-        if self._wire is None:
-            raise UpstreamUnreachable("The response was closed before its end.")
-        piece = await self._wire.next_piece(self._stall_timeout_seconds, self._patience)
-        if not piece:
-            raise StopAsyncIteration
-        # httpx hands on what it is given; ``Response.chunks`` says what that is.
-        return cast("bytes", piece)
-
-    def unread_bytes(self) -> int:
-        return self._wire.unread_bytes if self._wire is not None else 0
-
-    async def is_here(self, within_seconds: float) -> bool:
-        return self._wire is not None and await self._wire.is_here(within_seconds)
-
-    async def aclose(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            self._pool.give_back(wire, self._origin)
-
-
 class _RequestBody(httpx.AsyncByteStream):
     """A request's body for transports other than ours."""
 
@@ -391,13 +268,6 @@ class _RequestBody(httpx.AsyncByteStream):
 
 
 _origin_for_httpx = lru_cache(maxsize=256)(httpx.URL)
-
-
-def _request_octets(question: _Question, request: httpx.Request) -> bytes:
-    """The request's head (RFC 9112 §3): method and target as they are, not as httpx has them."""
-    lines = [b"%b: %b\r\n" % (name.title(), value) for name, value in request.headers.raw]
-    line = f"{question.ask.method} {question.url.request_target} HTTP/1.1\r\n".encode("latin-1")
-    return line + b"".join(lines) + b"\r\n"
 
 
 def _framing(response: httpx.Response, method: str, head: Head) -> Framing:
