@@ -199,6 +199,10 @@ class MemoryStore:
     async def close(self) -> None:
         for draft in tuple(self.drafts):
             await draft.close()
+        for put in tuple(self._puts):
+            put.cancel()
+        if self._puts:
+            await asyncio.wait(self._puts)
         for held in tuple(self._held.values()):
             self.discard(held)
 

@@ -73,6 +73,89 @@ async def test_what_was_committed_is_found_and_read(store: AnyStore, length: int
     assert read(store.open_reader(completed(entry, length))) == body
 
 
+# What is put whole
+
+
+@pytest.mark.parametrize("length", [0, 1, BLOCK, 64 * 1024])
+async def test_what_was_put_is_found_and_read(store: AnyStore, length: int) -> None:
+    body, entry = pattern(length), completed(new_entry(length=length, tags=("t",)), length)
+    entry = replace(entry, digests=(("sha-256", "00"),), stored_time=5.0)
+    if isinstance(store, MemoryStore) or store.neighbours is None:
+        assert store.takes("url", length)
+    assert await store.put(entry, body)
+    assert await store.find("aa") == (entry,)
+    assert read(store.open_reader(entry)) == body
+    assert not store.needs_verification(entry)
+    assert (await store.usage()).objects == 1
+
+
+async def test_what_is_too_long_is_not_taken(store: AnyStore) -> None:
+    assert not store.takes("url", 64 * 1024 + 1)
+
+
+async def test_what_is_put_takes_the_place_of_what_was_there_at_once(store: AnyStore) -> None:
+    await put(as_port(store), b"older")
+    await store.find("aa")
+    entry = completed(new_entry(length=5), 5)
+    putting = store.put(entry, b"newer")
+    assert [one.entry_id for one in store.find_cached("aa") or (entry,)] == [entry.entry_id]
+    assert [one.entry_id for one in await store.find("aa")] == [entry.entry_id]
+    assert await putting
+    await store.settle()
+    assert (await store.usage()).objects == 1
+
+
+async def test_of_two_that_are_put_the_later_stays_and_of_put_and_begun_too(
+    store: AnyStore,
+) -> None:
+    entries = [completed(new_entry(length=3), 3) for _ in range(3)]
+    for entry in entries:
+        store.put(entry, b"abc")
+    assert [one.entry_id for one in await store.find("aa")] == [entries[-1].entry_id]
+    store.put(completed(new_entry(length=3), 3), b"abc")
+    begun = await put(as_port(store), b"begun")
+    assert [one.entry_id for one in await store.find("aa")] == [begun.entry_id]
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [Selection(key="aa"), Selection(tag="t"), Selection(mount="url"), Selection(everything=True)],
+)
+async def test_a_purge_takes_what_is_being_put(store: AnyStore, selection: Selection) -> None:
+    store.put(completed(new_entry(length=3, tags=("t",)), 3), b"abc")
+    assert (await store.remove(selection)).objects == 1
+    assert await store.find("aa") == ()
+
+
+async def test_what_is_being_put_can_be_forgotten_renewed_and_listed(store: AnyStore) -> None:
+    first = completed(new_entry(length=3), 3)
+    store.put(first, b"abc")
+    assert await store.refresh(replace(first, response_time=2000.0))
+    assert [one.response_time for one in await store.find("aa")] == [2000.0]
+    other = completed(new_entry("bb", length=3), 3)
+    store.put(other, b"abc")
+    assert {one.entry.key async for one in store.list()} == {"aa", "bb"}
+    store.put(completed(new_entry("cc", length=3), 3), b"abc")
+    assert len(await store.latest(prefix="", after=None, limit=9)) == 3
+    await store.forget(other.entry_id, "bb")
+    assert await store.find("bb") == ()
+
+
+@pytest.mark.parametrize("complete", [True, False])
+async def test_only_what_is_complete_and_as_long_as_it_says_is_put(
+    store: AnyStore, complete: bool
+) -> None:
+    entry = new_entry(length=3)
+    with pytest.raises(ValueError, match="complete"):
+        store.put(completed(entry, 3) if complete else entry, b"ab" if complete else b"abc")
+
+
+async def test_names_of_new_entries_never_come_twice(store: AnyStore) -> None:
+    names = {store.new_id() for _ in range(1000)}
+    assert len(names) == 1000
+    assert await store.put(replace(completed(new_entry(length=1), 1), entry_id=names.pop()), b"x")
+
+
 async def test_a_body_of_unknown_length_gets_the_length_it_has(store: AnyStore) -> None:
     entry = new_entry(length=None)
     draft = await store.begin(entry)

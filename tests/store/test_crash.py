@@ -81,6 +81,8 @@ class Life:
                     self._sure.purged.add(key)
                 case 2:
                     await self._refresh(store, key)
+                case 3 | 4:
+                    await self._put(store, key)
                 case _:
                     await self._fill(store, key)
             if choice.random() < 0.3:
@@ -91,6 +93,17 @@ class Life:
     async def _refresh(self, store: DiskStore, key: str) -> None:
         for entry in await store.find(key):
             await store.refresh(entry)
+
+    async def _put(self, store: DiskStore, key: str) -> None:
+        """Some small objects at once, the last of which is the one under this key."""
+        putting = []
+        for name in (*(f"churn{KEYS + n}" for n in range(self._choice.randrange(3))), key):
+            self._sure.touch(name)
+            body = churn_body(name, self._choice.randrange(60_000))
+            entry = completed(new_entry(name, length=len(body), mount=name), len(body))
+            self._done[name] = entry.entry_id
+            putting.append(store.put(entry, body))
+        await asyncio.gather(*putting)
 
     async def _fill(self, store: DiskStore, key: str) -> None:
         """Begin or continue an object in pieces; finish it more often than not."""

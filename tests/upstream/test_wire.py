@@ -118,6 +118,53 @@ async def test_what_has_come_and_was_not_read_is_told_wherever_it_waits(
     assert response.unread_bytes == 0
 
 
+@pytest.mark.parametrize("size_bytes", [0, 1, 60_000])
+async def test_a_body_that_has_come_whole_is_told_and_read_without_waiting(
+    origin: Origin, upstream: HttpxUpstream, size_bytes: int
+) -> None:
+    origin.add("/f", body=BODY[:size_bytes])
+    for _ in range(2):
+        async with upstream.open(Ask(origin.url("/f"))) as response:
+            assert await response.is_here(20)
+            assert b"".join([piece async for piece in response.chunks()]) == BODY[:size_bytes]
+            assert not await response.is_here(0), "the connection may be another's by now"
+    assert origin.connections_accepted == 1
+
+
+async def test_a_body_that_is_late_is_not_here_and_comes_all_the_same(
+    origin: Origin, upstream: HttpxUpstream
+) -> None:
+    resource = origin.add("/f", body=BODY, stall_at=1000)
+    async with upstream.open(Ask(origin.url("/f"))) as response:
+        assert not await response.is_here(0.01)
+        resource.go_on.set()
+        assert b"".join([piece async for piece in response.chunks()]) == BODY
+
+
+@pytest.mark.parametrize(
+    ("octets", "is_here"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcd", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", False),
+    ],
+)
+async def test_only_a_body_whose_end_is_proved_is_here(
+    upstream: HttpxUpstream, octets: bytes, is_here: bool
+) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(octets)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+
+    async with raw_server(handle) as url, upstream.open(Ask(url)) as response:
+        assert await response.is_here(20) is is_here
+
+
 async def test_a_head_request_needs_no_body_and_keeps_its_connection(
     origin: Origin, upstream: HttpxUpstream
 ) -> None:

@@ -108,8 +108,6 @@ class WholeEntries:
         claim = Claim(entry.entry_id, entry.mount, wanted, is_gone=True)
         engine.room.claims[entry.entry_id] = claim
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        # Who does not wait for it is no mistake: mark an error as seen.
-        done.add_done_callback(lambda done: done.cancelled() or done.exception())
         one = _Put(stored, content, claim, done)
         engine.lookups.drop(entry.key)
         self._under_way.setdefault(entry.key, []).append(one)
@@ -117,7 +115,10 @@ class WholeEntries:
         self._waiting_bytes += len(content)
         if self._worker is None:
             self._worker = engine.spawn(self._work())
-        return done
+        told = asyncio.shield(done)  # who gives up waiting stops nothing
+        # Who does not wait for it is no mistake: mark an error as seen.
+        told.add_done_callback(lambda told: told.cancelled() or told.exception())
+        return told
 
     def is_under_way(self, key: str) -> bool:
         """Whether anything under this key is on its way. One look-up."""

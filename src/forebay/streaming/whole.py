@@ -64,6 +64,7 @@ class Whole:
     """
 
     is_closing = True  # what is stored was taken before anything that comes later
+    is_over = False  # who has waited for it can always be given its bytes
 
     def __init__(
         self, entry: Entry, content: bytes, expected: Digests, *, is_to_tell: bool, now: float
@@ -83,7 +84,6 @@ class Whole:
         self.content = content
         self.error = _contradiction(self.entry, expected, found)
         self.fetched_bytes = length
-        self.is_over = False
         self.settled = asyncio.Event()
         self._started_time = now
         self._storing: asyncio.Future[bool] | None = None
@@ -130,14 +130,13 @@ class Whole:
         """Wait until it is stored, or cannot be. Raises only when cancelled."""
         try:
             if self._storing is not None:
-                await asyncio.shield(self._storing)
+                await self._storing
         except StoreError as error:
             # The bytes are in memory, only their keeping failed: readers go on undisturbed.
             log.warning("%s cannot be kept: %s", self.entry.name, error)
 
     async def close(self) -> None:
-        """From now on the store says all there is to say."""
-        self.is_over = True
+        """Nothing is held that would have to be released."""
 
 
 class WholeReader:
