@@ -104,6 +104,10 @@ async def test_without_room_nothing_is_left_behind_and_drafts_are_asked_next(
         assert not store.takes("url", BLOCK)
         with pytest.raises(StoreFull):
             await store.begin(new_entry("a", length=BLOCK), BLOCK)
+        assert not store.takes("url", BLOCK)
+        await store.pin(Selection(key="pinned"), pinned=False)
+        await put(store, pattern(BLOCK), new_entry("a", length=BLOCK))
+        assert store.takes("url", BLOCK)
 
 
 async def test_of_a_batch_for_which_there_is_no_room_some_stay(tmp_path: Path) -> None:

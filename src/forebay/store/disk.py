@@ -208,7 +208,9 @@ class DiskStore:
         nothing has been replaced or evicted.
         """
         await self._whole.settled(entry.key)
-        return await self._drafting.begin(entry, expected_bytes)
+        draft = await self._drafting.begin(entry, expected_bytes)
+        self._whole.note_room()
+        return draft
 
     def new_id(self) -> str:
         """A name for a new entry (``ports.Store.new_id``)."""

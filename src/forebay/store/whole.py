@@ -41,8 +41,6 @@ MOST_WAITING_BYTES = 16 * 1024 * 1024
 """What may wait in memory together. Beyond it bodies are stored as drafts, which wait on disk."""
 MOST_AT_ONCE = 64
 """Entries in one batch: some milliseconds for which others wait for the index."""
-FULL_SECONDS = 1.0
-"""How long everything is a draft after no room could be made: a draft tells that at its begin."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +76,9 @@ class WholeEntries:
         self._under_way: dict[str, list[_Put]] = {}
         self._worker: asyncio.Task[None] | None = None
         self._headroom_bytes = 0
-        self._full_until = 0.0
+        self._is_full = False
+        """Whether no room could be made, and none has been since: a draft tells of it at its begin,
+        and so the client that brought it."""
 
     def takes(self, mount: str, length_bytes: int) -> bool:
         """Whether ``put`` is for this body (``ports.Store.takes``)."""
@@ -91,7 +91,7 @@ class WholeEntries:
             and self._waiting_bytes + length_bytes <= MOST_WAITING_BYTES
             and engine.health.trouble is None
             and all(limit is None or wanted <= limit for limit in limits)
-            and asyncio.get_running_loop().time() >= self._full_until
+            and not self._is_full
         )
 
     def put(self, entry: Entry, content: bytes) -> asyncio.Future[bool]:
@@ -119,6 +119,10 @@ class WholeEntries:
         # Who does not wait for it is no mistake: mark an error as seen.
         told.add_done_callback(lambda told: told.cancelled() or told.exception())
         return told
+
+    def note_room(self) -> None:
+        """Room has been made for a draft: there may be some for others."""
+        self._is_full = False
 
     def is_under_way(self, key: str) -> bool:
         """Whether anything under this key is on its way. One look-up."""
@@ -177,7 +181,7 @@ class WholeEntries:
             if not under_way:
                 del self._under_way[one.entry.key]
             if isinstance(one.trouble, StoreFull):
-                self._full_until = asyncio.get_running_loop().time() + FULL_SECONDS
+                self._is_full = True
             if one.trouble is None:
                 one.done.set_result(True)
             elif isinstance(one.trouble, OSError):
