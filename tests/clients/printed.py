@@ -49,8 +49,9 @@ class Printed:
         return placed
 
     def only(self, word: str) -> Printed:
-        """The lines of a shell that have this word, of several programs' lines."""
-        lines = [line for line in self.shell.splitlines() if word in line]
+        """The lines of a shell with a word that begins so, of several programs' lines."""
+        begins = re.compile(rf"(?<!\w){re.escape(word)}")
+        lines = [line for line in self.shell.splitlines() if begins.search(line)]
         assert lines, self.shell
         return Printed("\n".join(lines), self.files)
 

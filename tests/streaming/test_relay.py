@@ -8,7 +8,7 @@ import pytest
 
 from forebay.errors import ForebayError, UpstreamMisbehaved, UpstreamUnreachable
 from forebay.model import Ask
-from forebay.streaming.relay import CLAIM_DEADLINE_SECONDS, MAX_WAITING_CHUNKS, Relay
+from forebay.streaming.relay import CLAIM_DEADLINE_SECONDS, MAX_WAITING_PIECES, PIECE_BYTES, Relay
 from tests.fakes.upstream import Act, Ending, Gate, Representation, ScriptedUpstream
 from tests.streaming.rig import URL, content, take
 
@@ -92,12 +92,27 @@ async def test_a_slow_client_holds_upstream_back_within_a_bound() -> None:
     relay = await frame.landed
     relay.claim()
     await asyncio.sleep(10)
-    assert len(frame.upstream.delivered) == MAX_WAITING_CHUNKS
+    assert len(frame.upstream.delivered) == MAX_WAITING_PIECES
     await relay.next_piece()
     await asyncio.sleep(10)
-    assert len(frame.upstream.delivered) == MAX_WAITING_CHUNKS + 1
+    assert len(frame.upstream.delivered) == MAX_WAITING_PIECES + 1
     await relay.aclose()
     await frame.ended()
+
+
+async def test_a_long_read_from_upstream_is_handed_on_in_pieces() -> None:
+    body = bytes(range(256)) * (PIECE_BYTES // 64)  # four pieces
+    upstream = ScriptedUpstream({URL: Representation(body)})
+    upstream.choose = lambda _: Act(chunk_bytes=len(body))
+    async with upstream.open(Ask(URL)) as response:
+        relay = Relay(response)
+        relay.claim()
+        await relay.pump(response)
+    pieces = [await relay.next_piece() for _ in range(5)]
+    assert pieces.pop() is None
+    assert {len(piece or b"") for piece in pieces} == {PIECE_BYTES}
+    assert b"".join(piece or b"" for piece in pieces) == body
+    await relay.aclose()
 
 
 async def test_an_error_comes_after_the_bytes_before_it() -> None:

@@ -126,6 +126,7 @@ async def test_cookies_of_upstreams_are_neither_kept_nor_sent(
     for _ in range(2):
         await fetch(upstream, Ask(URL))
     assert "cookie" not in route.calls.last.request.headers
+    assert not upstream._client.cookies
 
 
 # redirects

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from forebay.errors import ForebayError, UpstreamMisbehaved
-from forebay.model import Head
+from forebay.model import Head, Octets
 from forebay.ports import UpstreamResponse
 from forebay.streaming.tee import bound, clip
 
-MAX_WAITING_CHUNKS = 8
-"""Chunks (of at most a socket read each) between upstream and a slow client."""
+PIECE_BYTES = 128 * 1024
+"""The longest piece that a client is given at once: its connection holds one beyond its high mark,
+and what is read from upstream at once may be many times that."""
+MAX_WAITING_PIECES = 8
+"""Pieces between upstream and a slow client."""
 CLAIM_DEADLINE_SECONDS = 5.0
 """How long an answer that somebody asked for waits for him to take it."""
 
@@ -32,7 +35,7 @@ class Relay:
         self._most_bytes = sys.maxsize if most_bytes is None else most_bytes
         self.redirects = response.redirects
         self.passed_bytes = 0
-        self._chunks: deque[bytes] = deque()
+        self._pieces: deque[bytes] = deque()
         self._changed = asyncio.Event()
         self._claimed = False
         self._ended = False
@@ -59,11 +62,8 @@ class Relay:
             bounded = bound(response.chunks(), self._most_bytes)
             async with aclosing(clip(bounded, skip_bytes)) as chunks:
                 async for chunk in chunks:
-                    # A client may be slow: what waits for it must not hold a large buffer.
-                    self._chunks.append(bytes(chunk))
-                    self.passed_bytes += len(chunk)
-                    self._changed.set()
-                    await self._until(lambda: len(self._chunks) < MAX_WAITING_CHUNKS)
+                    for start in range(0, len(chunk), PIECE_BYTES):
+                        await self._pass(chunk[start : start + PIECE_BYTES])
         except ForebayError as error:
             self._error = error
         except asyncio.CancelledError:
@@ -80,12 +80,19 @@ class Relay:
             self._ended = True
             self._changed.set()
 
+    async def _pass(self, piece: Octets) -> None:
+        # A client may be slow: what waits for it must not hold a large buffer.
+        self._pieces.append(bytes(piece))
+        self.passed_bytes += len(piece)
+        self._changed.set()
+        await self._until(lambda: len(self._pieces) < MAX_WAITING_PIECES)
+
     async def next_piece(self) -> bytes | None:
-        await self._until(lambda: bool(self._chunks) or self._ended or self._closed)
-        if self._chunks:
-            chunk = self._chunks.popleft()
+        await self._until(lambda: bool(self._pieces) or self._ended or self._closed)
+        if self._pieces:
+            piece = self._pieces.popleft()
             self._changed.set()
-            return chunk
+            return piece
         if self._error is not None:
             raise self._error
         if self._closed:
@@ -96,7 +103,7 @@ class Relay:
         if self._closed:
             return
         self._closed = True
-        self._chunks.clear()
+        self._pieces.clear()
         self._changed.set()
         if self._pump_task is not None:
             self._pump_task.cancel()

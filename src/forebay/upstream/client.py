@@ -1,10 +1,9 @@
 """The upstream client: httpx's interface, our connections beneath. The only importer of httpx.
 
-``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` is what it
-sends through (``transport``): an ``httpx.AsyncBaseTransport`` over our connections. Any other
-(respx's, in tests) may stand in its place; length and errors are checked above it, whatever it
-is. There is no ``httpx.AsyncClient`` in between: redirects, cookies, authentication and time
-limits are decided here, and what it does for them costs three times what the rest of httpx does.
+``HttpxUpstream`` asks, follows redirects and checks each hop. ``GuardedTransport`` (``transport``)
+is what its one shared ``httpx.AsyncClient`` sends through: our connections. Any other
+``httpx.AsyncBaseTransport`` (respx's, in tests) may stand in its place; length and errors are
+checked above it, whatever it is.
 
 Foreign exceptions are translated here and nowhere else: ``translated`` is the table.
 """
@@ -15,7 +14,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import cast
 
 import httpcore
@@ -90,7 +89,7 @@ def translated(error: BaseException) -> ForebayError | None:
 
 
 class HttpxUpstream:
-    """``ports.Upstream`` over one shared transport of httpx's.
+    """``ports.Upstream`` over one shared ``httpx.AsyncClient``.
 
     ``stall_timeout_seconds`` bounds the wait for a head and for each piece of a body, and is the
     time over which a body must come at ``min_rate_bytes`` a second at least.
@@ -115,12 +114,15 @@ class HttpxUpstream:
             dialer = Dialer(guard, connect_timeout_seconds=connect_timeout_seconds, tls=tls)
             pool = Pool(max_connections=max_connections, wait_seconds=connect_timeout_seconds)
             transport = GuardedTransport(pool, dialer, stall_timeout_seconds, min_rate_bytes)
-        self._transport = transport
-        self._has_own_transport = isinstance(transport, GuardedTransport)
+        # The client keeps every cookie it is shown; ours are for nobody, so none may be.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(
+            transport=transport, trust_env=False, follow_redirects=False, cookies=no_cookies
+        )
 
     async def aclose(self) -> None:
         """Close every connection; responses that are open break."""
-        await self._transport.aclose()
+        await self._client.aclose()
 
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Response]:
@@ -162,19 +164,14 @@ class HttpxUpstream:
         try:
             request = httpx.Request(
                 ask.method,
-                self._url_for_httpx(url),
+                str(url),
                 headers=[(b"host", url.authority.encode()), *fields.to_raw()],
                 stream=body or httpx.ByteStream(b""),
                 extensions={"forebay": Question(ask, url, unguarded)},
             )
-            return await self._transport.handle_async_request(request)
+            return await self._client.send(request, stream=True)
         except Exception as error:
             raise (translated(error) or error) from None
-
-    def _url_for_httpx(self, url: Url) -> httpx.URL | str:
-        """Our own transport takes the target as ``Question`` has it. To have httpx read it costs
-        more than all the rest of its request, so that only the origin is read, once."""
-        return _origin_for_httpx(url.origin) if self._has_own_transport else str(url)
 
     def _fields(self, ask: Ask) -> Fields:
         """The request's fields: those of the ask, less what belongs to a connection, and ours."""
@@ -265,9 +262,6 @@ class _RequestBody(httpx.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._body
-
-
-_origin_for_httpx = lru_cache(maxsize=256)(httpx.URL)
 
 
 def _framing(response: httpx.Response, method: str, head: Head) -> Framing:
