@@ -234,7 +234,7 @@ def test_descriptors_are_back_after_many_answers(
                 assert client.get("/f").whole
     wait_until(lambda: any_server.connections == 0)
     wait_until(lambda: len(open_descriptors()) <= len(before))
-    assert len(any_service.served) == 20
+    wait_until(lambda: len(any_service.served) == 20)  # noted when the answer is over for us
 
 
 def test_request_bodies_reach_the_service_as_sent(

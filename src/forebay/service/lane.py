@@ -35,7 +35,7 @@ from forebay.service.held import Content, Contents, HeldFile, HeldFiles, Scratch
 from forebay.service.hits import SMALL_BYTES, Answer, Hit, Question
 from forebay.service.selecting import selected
 
-CONTENT_BYTES = 32 * 1024 * 1024
+CONTENT_BYTES = 64 * 1024 * 1024
 """What all bodies in memory may take together. The page cache has them too: this spares opening,
 reading and closing a file, and need only hold what is asked for many times a second."""
 

@@ -9,10 +9,10 @@ from typing import Any
 from forebay.model import Mount, Request, Target
 from forebay.presets import resolving
 
-REMEMBERED_TARGETS = 4096
+REMEMBERED_TARGETS = 16384
 REMEMBERED_LENGTH = 1024
 """Longer paths, queries and fields, which hardly come twice, are not kept: a target takes some
-3 KB then, and all of them a dozen MB."""
+3 KB then, and all of them 50 MB."""
 
 
 class Targets:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from forebay.model import Entry
 from forebay.store.generation import Generation
 
-REMEMBERED_KEYS = 4096
-"""At some 3 KB for a key with one variant this is a dozen MB; colder keys cost one thread hop."""
+REMEMBERED_KEYS = 16384
+"""At some 3 KB for a key with one variant this is 50 MB; colder keys cost one thread hop."""
 
 
 class Lookups:

@@ -30,8 +30,9 @@ from forebay.web.metrics import Metrics
 from forebay.web.responses import guarded_fields
 from forebay.web.shares import Share
 
-REMEMBERED_REQUESTS = 4096
-"""With its target and its rendered heads a request takes some 4 KB: a dozen MB at most."""
+REMEMBERED_REQUESTS = 16384
+"""With the store's look-up and the target some 6 KB each, 100 MB at most. Whoever is forgotten pays
+the index and the ordinary way, a hundred times a remembered hit."""
 REMEMBERED_HEAD_BYTES = 1024
 """Longer heads carry cookies or signatures, which hardly come twice."""
 
