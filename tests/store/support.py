@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from forebay.model import Entry, Fields, Head, Identity, Interval
 from forebay.ports import Draft, Store
@@ -62,6 +63,21 @@ async def put(store: Store, body: bytes, entry: Entry | None = None, key: str = 
         return draft.entry
     finally:
         await draft.close()
+
+
+class Peekable(Protocol):
+    """A store that may know what is under a key without waiting."""
+
+    async def find(self, key: str) -> tuple[Entry, ...]: ...
+    def find_cached(self, key: str) -> tuple[Entry, ...] | None: ...
+
+
+async def cached(store: Peekable, key: str) -> tuple[Entry, ...]:
+    """What is known of this key without waiting, once it has been looked up and nothing else has
+    changed meanwhile: where the directory is shared, the sweep after a start is a change too."""
+    while (entries := store.find_cached(key)) is None:
+        await store.find(key)
+    return entries
 
 
 def read(fileno: int, count: int = 1 << 24, position: int = 0) -> bytes:

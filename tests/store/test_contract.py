@@ -17,7 +17,7 @@ from forebay.model import Fields, Head, Identity, Interval
 from forebay.ports import Removed, Selection, Store
 from forebay.store.disk import DiskStore
 from tests.fakes.store import MemoryStore
-from tests.store.support import BLOCK, completed, new_entry, pattern, put, read
+from tests.store.support import BLOCK, cached, completed, new_entry, pattern, put, read
 
 AnyStore: TypeAlias = DiskStore | MemoryStore
 
@@ -69,7 +69,7 @@ async def test_what_was_committed_is_found_and_read(store: AnyStore, length: int
     entry = replace(entry, digests=(("sha-256", "00"),), stored_time=5.0)
     await put(as_port(store), body, entry)
     assert await store.find("aa") == (completed(entry, length),)
-    assert store.find_cached("aa") == (completed(entry, length),)
+    assert await cached(store, "aa") == (completed(entry, length),)
     assert read(store.open_reader(completed(entry, length))) == body
 
 

@@ -17,6 +17,7 @@ from tests.store.processes import WorkerFailed, worker
 from tests.store.support import (
     BLOCK,
     blob_files,
+    cached,
     completed,
     disk_bytes,
     new_entry,
@@ -48,7 +49,7 @@ async def test_workers_see_each_others_purges_and_objects_at_once(tmp_path: Path
         for turn in range(20):
             entry_id = await other.ask("put", "aa", 100 + turn)
             assert [e.entry_id for e in await store.find("aa")] == [entry_id]
-            assert store.find_cached("aa") is not None
+            assert [e.entry_id for e in await cached(store, "aa")] == [entry_id]
             assert await other.ask("purge", "aa") == 1
             assert store.find_cached("aa") is None
             assert await store.find("aa") == ()
