@@ -68,11 +68,21 @@ def claimed_by(head: Head, worth: UpstreamDigests) -> Digests:
     return digests_of(head) if worth is UpstreamDigests.CHECK else ()
 
 
-def mismatch(name: str, found: str, expected: str, claims: Digests) -> str:
-    """The sentence about a body that has another digest than was expected; ``claims`` are the
-    upstream's own (``digests_of``)."""
+def contradiction(found: Mapping[str, str], expected: Digests, claims: Digests) -> str | None:
+    """The sentence about a body that has another digest than was expected; None where all are as
+    expected. ``claims`` are the upstream's own (``digests_of``).
+
+    Raises ``KeyError`` where one that is expected was not found.
+    """
+    for name, value in expected:
+        if found[name] != value:
+            return _mismatch(name, found[name], value, is_claimed=(name, value) in claims)
+    return None
+
+
+def _mismatch(name: str, found: str, expected: str, *, is_claimed: bool) -> str:
     said = f"The {name} digest of what upstream sent is {found}, not the expected {expected}"
-    if (name, expected) not in claims:
+    if not is_claimed:
         return f"{said}; nothing of it was kept."
     return (
         f"{said}, which its own fields tell; nothing of it was kept. If the bytes are right "

@@ -31,6 +31,7 @@ from forebay.streaming.flight import Flight, Flights
 from forebay.streaming.follower import Arriving, Follower
 from forebay.streaming.segment import Source
 from forebay.streaming.transfer import Transfer
+from forebay.streaming.trials import NOT_AS_PROMISED
 from forebay.streaming.whole import Whole
 
 TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
@@ -197,7 +198,7 @@ class Fetcher:
         or purges from now on finds it there."""
         health = self._around.health
         if whole.error is not None:
-            health.note_failure(source.url, why="What it sent is not what was promised.")
+            health.note_failure(source.url, why=NOT_AS_PROMISED)
         else:
             health.note_success(source.url)
             # Purged before it had an answer: who waits gets it, nobody later.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from forebay.errors import UpstreamChanged
 from forebay.model import Window
 from forebay.ports import Body
-from forebay.rules.digest_fields import Digests, mismatch
+from forebay.rules.digest_fields import Digests, contradiction
 from forebay.streaming.digests import begun
 
 
@@ -44,7 +44,7 @@ class VerifiedBody:
         await self._body.aclose()
 
     def _check(self) -> None:
-        for name, expected in self._expected:
-            found = self._hashes[name].hexdigest()
-            if found != expected:
-                raise UpstreamChanged(mismatch(name, found, expected, self._claims))
+        found = {name: running.hexdigest() for name, running in self._hashes.items()}
+        wrong = contradiction(found, self._expected, self._claims)
+        if wrong is not None:
+            raise UpstreamChanged(wrong)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from forebay.errors import ForebayError, UpstreamChanged
 from forebay.ports import Draft
-from forebay.rules.digest_fields import Digests, digests_of, may_be_told, mismatch
+from forebay.rules.digest_fields import Digests, contradiction, digests_of, may_be_told
 from forebay.streaming.digests import BATCH_BYTES, Digester
 from forebay.streaming.steadfast import see_through
 
@@ -148,6 +148,6 @@ class Proof:
 
 
 def _check(found: dict[str, str], expected: Digests, claims: Digests) -> None:
-    for name, value in expected:
-        if found[name] != value:
-            raise UpstreamChanged(mismatch(name, found[name], value, claims))
+    wrong = contradiction(found, expected, claims)
+    if wrong is not None:
+        raise UpstreamChanged(wrong)

@@ -10,6 +10,8 @@ RETRY_FIRST_SECONDS = 0.05
 RETRY_MOST_SECONDS = 2.0
 RATE_FROM_BYTES = 256 * 1024
 """Less says nothing about a mirror's rate: it came before the connection was up to speed."""
+NOT_AS_PROMISED = "What it sent is not what was promised."
+"""Why a mirror counts as failing whose bytes have another digest."""
 
 
 class Trials:
@@ -51,4 +53,4 @@ class Trials:
     def blame(self) -> None:
         """The whole has proved false: remember that of every mirror that brought some of it."""
         for url in self._helped:
-            self._health.note_failure(url, why="What it sent is not what was promised.")
+            self._health.note_failure(url, why=NOT_AS_PROMISED)

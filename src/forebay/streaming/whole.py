@@ -16,7 +16,7 @@ from dataclasses import replace
 from forebay.errors import ForebayError, StoreError, UpstreamChanged, UpstreamMisbehaved
 from forebay.model import Entry, Interval, Intervals, Octets
 from forebay.ports import UpstreamResponse
-from forebay.rules.digest_fields import Digests, digests_of, may_be_told, mismatch
+from forebay.rules.digest_fields import Digests, contradiction, digests_of, may_be_told
 from forebay.streaming.digests import begun
 from forebay.streaming.tee import tee
 from forebay.views import TransferView
@@ -82,7 +82,8 @@ class Whole:
         self.coverage: Intervals = coverage
         self.length_bytes: int | None = length
         self.content = content
-        self.error = _contradiction(self.entry, expected, found)
+        wrong = contradiction(found, expected, digests_of(entry.head)) if expected else None
+        self.error = None if wrong is None else UpstreamChanged(wrong)
         self.fetched_bytes = length
         self.settled = asyncio.Event()
         self._started_time = now
@@ -171,13 +172,3 @@ def _digest(algorithm: str, content: bytes) -> str:
     running = begun(algorithm)
     running.update(content)
     return running.hexdigest()
-
-
-def _contradiction(
-    entry: Entry, expected: Digests, found: dict[str, str]
-) -> UpstreamChanged | None:
-    """Why these bytes are not what was expected; None where they are."""
-    for name, value in expected:
-        if found[name] != value:
-            return UpstreamChanged(mismatch(name, found[name], value, digests_of(entry.head)))
-    return None
